@@ -1,0 +1,1 @@
+"""Mergery: breed a better language model out of existing ones, without training."""

@@ -1,0 +1,95 @@
+"""Every mistake a user can make, as one tree.
+
+::
+
+    MergeryError                 base of all; message and fix
+    ├── RecipeError              a recipe or a search file says something wrong
+    ├── CheckpointError          a model directory cannot be read or does not fit the others
+    ├── OutputError              the place to write to cannot be used
+    ├── DataError                task items cannot be used
+    ├── StudyError               a search's record cannot be continued
+    ├── ZooError                 the tiny experts cannot be built or opened
+    └── MissingExtraError        an optional package is needed and not installed
+
+A message says where, what is wrong and what it got; the fix stands on a line of its own::
+
+    models[0].parameters.densty: unknown parameter of ties
+    fix: did you mean density?
+
+The command line prints a ``MergeryError`` without a traceback and exits with 2; any other exception is
+a defect of ours and exits with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "MergeryError",
+    "MissingExtraError",
+    "OutputError",
+    "RecipeError",
+    "StudyError",
+    "ZooError",
+    "near_miss",
+]
+
+
+class MergeryError(Exception):
+    """A mistake that the user can mend.
+
+    Attributes:
+        message: where it is, what is wrong, what was found there.
+        fix: what to do about it.
+    """
+
+    def __init__(self, message: str, *, fix: str) -> None:
+        super().__init__(f"{message}\nfix: {fix}")
+        self.message = message
+        self.fix = fix
+
+
+class RecipeError(MergeryError):
+    """A recipe or a search file says something wrong."""
+
+
+class CheckpointError(MergeryError):
+    """A model directory cannot be read, or does not fit the others."""
+
+
+class OutputError(MergeryError):
+    """The place to write to cannot be used."""
+
+
+class DataError(MergeryError):
+    """Task items cannot be used."""
+
+
+class StudyError(MergeryError):
+    """A search's record cannot be continued."""
+
+
+class ZooError(MergeryError):
+    """The tiny experts cannot be built or opened."""
+
+
+class MissingExtraError(MergeryError):
+    """An optional package is needed and not installed."""
+
+
+def near_miss(wrong: str, known: Iterable[str]) -> str:
+    """Say what was probably meant, for the ``fix`` line.
+
+    Args:
+        wrong: the name that is not known.
+        known: the names that are.
+
+    Returns:
+        ``did you mean density?`` where one name is near, otherwise the names that exist.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"use one of: {', '.join(names)}"
