@@ -54,9 +54,7 @@ class Registry(Generic[T]):
         """
         self._load()
         if name not in self._items:
-            raise self._error(
-                f"{where}: unknown {self.kind} {name!r}", fix=near_miss(str(name), self._items)
-            )
+            raise self._error(f"{where}: unknown {self.kind} {name!r}", fix=near_miss(str(name), self._items))
         return self._items[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -1,0 +1,37 @@
+"""Merge methods: one family, one file. See :mod:`mergery.methods.api` for how one is written."""
+
+from mergery.methods.api import (
+    Fraction,
+    Interval,
+    MergeMethod,
+    NonNegative,
+    Parameter,
+    PerModel,
+    Real,
+    Value,
+    each,
+    get_method,
+    merge_method,
+    method_names,
+)
+from mergery.methods.random import RandomKey
+from mergery.methods.stack import Stack, TaskVectors, Weights
+
+__all__ = [
+    "Fraction",
+    "Interval",
+    "MergeMethod",
+    "NonNegative",
+    "Parameter",
+    "PerModel",
+    "RandomKey",
+    "Real",
+    "Stack",
+    "TaskVectors",
+    "Value",
+    "Weights",
+    "each",
+    "get_method",
+    "merge_method",
+    "method_names",
+]
