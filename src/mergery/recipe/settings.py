@@ -31,16 +31,16 @@ class Filtered:
     """One entry of a list by tensor name.
 
     Attributes:
-        filter: a part of the tensor's name; ``None`` or ``*`` fits all.
+        filter: a part of the tensor's name; ``*`` (or nothing, in YAML) fits all.
         value: for the tensors that it fits.
     """
 
-    filter: str | None
+    filter: str
     value: Number | Gradient
 
     def fits(self, name: str) -> bool:
         """Whether the tensor ``name`` is meant."""
-        return self.filter is None or self.filter == "*" or self.filter in name
+        return self.filter == "*" or self.filter in name
 
 
 Setting: TypeAlias = Number | Gradient | tuple[Filtered, ...]
@@ -104,7 +104,7 @@ def setting_data(setting: Setting) -> object:
     if not isinstance(setting, tuple):
         return setting
     return [
-        {"filter": entry.filter or "*", "value": setting_data(entry.value)}
+        {"filter": entry.filter, "value": setting_data(entry.value)}
         if isinstance(entry, Filtered)
         else entry
         for entry in setting
@@ -117,8 +117,8 @@ def _filtered(entry: Mapping[str, object], where: str) -> Filtered:
             raise RecipeError(f"{where}.{key}: unknown key", fix="use filter and value")
     if "value" not in entry:
         raise RecipeError(f"{where}: no value", fix="add value:")
-    pattern = entry.get("filter")
-    if pattern is not None and not isinstance(pattern, str):
+    pattern = "*" if entry.get("filter") is None else entry["filter"]
+    if not isinstance(pattern, str):
         raise RecipeError(f"{where}.filter: expected a part of tensor names, got {pattern!r}", fix="quote it")
     value = entry["value"]
     if isinstance(value, Sequence) and not isinstance(value, str):
