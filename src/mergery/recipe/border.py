@@ -89,7 +89,8 @@ def checked(
     try:
         return document.model_validate(data)
     except ValidationError as problem:
-        first = problem.errors()[0]
+        # a misspelt key is the better explanation of the missing one
+        first = min(problem.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     spot = place(where, first["loc"])
     if first["type"] == "extra_forbidden":
         known = _fields(document, first["loc"][:-1])

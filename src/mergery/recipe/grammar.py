@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from pydantic import Field, field_validator
 
+from mergery.checkpoint import ModelRef
 from mergery.errors import RecipeError
 from mergery.methods import MergeMethod, get_method
 from mergery.recipe.border import Document, checked, place
 from mergery.recipe.recipe import InputModel, OutputSlice, Recipe
-from mergery.recipe.ref import ModelRef
 from mergery.recipe.settings import Setting, numbers, parse_setting
 
 __all__ = ["parse_recipe"]

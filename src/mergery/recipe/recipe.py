@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from mergery.recipe.ref import ModelRef
+from mergery.checkpoint import ModelRef
 from mergery.recipe.settings import Setting, setting_data
 
 __all__ = ["InputModel", "OutputSlice", "Recipe"]

@@ -104,9 +104,7 @@ def setting_data(setting: Setting) -> object:
     if not isinstance(setting, tuple):
         return setting
     return [
-        {"filter": entry.filter, "value": setting_data(entry.value)}
-        if isinstance(entry, Filtered)
-        else entry
+        {"filter": entry.filter, "value": setting_data(entry.value)} if isinstance(entry, Filtered) else entry
         for entry in setting
     ]
 

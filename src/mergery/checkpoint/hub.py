@@ -1,0 +1,66 @@
+"""From a reference to a directory: one that is there, or one downloaded from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mergery.checkpoint.ref import ModelRef
+from mergery.errors import CheckpointError
+
+__all__ = ["locate"]
+
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja")
+_UNWANTED = ("consolidated*", "original/*", "onnx/*", "*/*")
+
+
+def locate(ref: ModelRef) -> Path:
+    """The directory that holds the model.
+
+    Args:
+        ref: a path, or a Hugging Face model id with an optional revision.
+
+    Returns:
+        The path itself if it is a directory; otherwise the hub's snapshot in the local cache.
+
+    Raises:
+        CheckpointError: if there is neither.
+    """
+    if ref.adapter:
+        raise CheckpointError(
+            f"{ref}: adapters are not supported yet", fix="apply the adapter with peft and save the result"
+        )
+    path = Path(ref.path).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(f"{ref.path}: not a directory", fix="give the directory that holds config.json")
+    if not _HUB_ID.match(ref.path) or ref.path.startswith("."):
+        raise CheckpointError(f"{ref.path}: does not exist", fix="check the path of the model directory")
+    return _download(ref)
+
+
+def _download(ref: ModelRef) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                ref.path,
+                revision=ref.revision,
+                allow_patterns=list(_FILES),
+                ignore_patterns=list(_UNWANTED),
+            )
+        )
+    except RepositoryNotFoundError as problem:
+        raise CheckpointError(
+            f"{ref}: no such directory, and no such model on the Hugging Face hub",
+            fix="check the path or the model id; for a gated model log in with `hf auth login`",
+        ) from problem
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as problem:
+        raise CheckpointError(
+            f"{ref}: no such directory, and the Hugging Face hub cannot be reached",
+            fix="check the path, or the connection",
+        ) from problem
