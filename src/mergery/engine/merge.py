@@ -1,0 +1,93 @@
+"""A recipe in, a Hugging Face model directory out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergery.engine.configuration import copy_companions
+from mergery.engine.output import check_free, staged_directory
+from mergery.engine.plan import Plan, make_plan
+from mergery.engine.record import lock_data, model_card
+from mergery.recipe import Recipe
+
+__all__ = ["DEFAULT_SHARD_BYTES", "LOCK_FILE", "RECIPE_FILE", "Merged", "merge"]
+
+DEFAULT_SHARD_BYTES = 5_000_000_000
+LOCK_FILE = "mergery.lock.json"
+RECIPE_FILE = "mergery.yml"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge wrote.
+
+    Attributes:
+        directory: the model.
+        files: its weight files.
+        bytes: the size of its tensors.
+        plan: what was run.
+    """
+
+    directory: Path
+    files: tuple[str, ...]
+    bytes: int
+    plan: Plan
+
+    @property
+    def risks(self) -> tuple[str, ...]:
+        """What the user should know about the result."""
+        return self.plan.risks
+
+
+def merge(
+    recipe: Recipe | Path | str,
+    out: Path | str,
+    *,
+    threads: int | None = None,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Merged:
+    """Merge models into a Hugging Face model directory.
+
+    Until everything is written, ``out`` does not exist; after an error it never does.
+
+    Args:
+        recipe: what to merge, or the path of its YAML file.
+        out: the directory to write; it must not exist, or be empty.
+        threads: tensors merged at a time; by default as many as there are processors.
+        shard_bytes: size of a weight file.
+        device: where to compute (``cpu``, ``cuda``, …).
+        progress: told the bytes written so far and in all.
+
+    Raises:
+        MergeryError: if the recipe, a model or the output directory is at fault; nothing is left behind.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    out = Path(out)
+    check_free(out)
+    plan = make_plan(recipe)
+    check_free(out, plan.bytes_written)
+
+    from mergery.engine.execute import available_threads, execute
+    from mergery.engine.sink import DirectorySink
+    from mergery.engine.source import DiskSource
+
+    with staged_directory(out) as staging:
+        with DirectorySink(staging, [job.output for job in plan.jobs], shard_bytes) as sink:
+            execute(plan, DiskSource(device), sink, threads=threads or available_threads(), progress=progress)
+        _write_companions(plan, staging, sink.files)
+    return Merged(out, sink.files, plan.bytes_written, plan)
+
+
+def _write_companions(plan: Plan, staging: Path, weights: tuple[str, ...]) -> None:
+    """Everything but the weights: configuration, tokenizer, recipe, card, and the lock file last."""
+    (staging / "config.json").write_text(json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n")
+    copy_companions(plan.donor.directory, staging)
+    (staging / RECIPE_FILE).write_text(plan.recipe.to_yaml())
+    (staging / "README.md").write_text(model_card(plan))
+    lock = lock_data(plan, staging, weights)
+    (staging / LOCK_FILE).write_text(json.dumps(lock, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,93 @@
+"""Directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mergery.errors import OutputError
+
+__all__ = ["check_free", "staged_directory"]
+
+
+def check_free(out: Path, size: int = 0) -> None:
+    """Make sure that ``out`` can be made, before any work is done for it.
+
+    Args:
+        out: the directory to be; it may exist if it is empty.
+        size: bytes that will be written.
+
+    Raises:
+        OutputError: if it holds something, its parent cannot be written, or the disk is too full.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise OutputError(f"{out}: it exists and is not a directory", fix="choose another directory")
+    if out.exists() and any(out.iterdir()):
+        raise OutputError(f"{out}: it already holds something", fix="choose another directory, or empty it")
+    parent = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{parent}: no permission to write there", fix="choose another directory")
+    free = shutil.disk_usage(parent).free
+    if free < size:
+        raise OutputError(
+            f"{out}: {size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free",
+            fix="make room on the disk",
+        )
+
+
+@contextmanager
+def staged_directory(out: Path) -> Iterator[Path]:
+    """A directory to fill, which takes the name ``out`` when all went well and vanishes when not.
+
+    What an interrupted run left under the staging name is removed by the next one.
+
+    Raises:
+        OutputError: if another process is writing to the same place.
+    """
+    staging = out.absolute().parent / f".{out.name}.partial"
+    staging.mkdir(parents=True, exist_ok=True)
+    with _locked(staging, out):
+        _empty(staging)
+        try:
+            yield staging
+            for file in staging.iterdir():
+                _sync(file)
+            _sync(staging)
+            staging.rename(out.absolute())
+            _sync(staging.parent)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _locked(directory: Path, out: Path) -> Iterator[None]:
+    """Lock a directory; the system frees it when the process ends, however it ends."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as problem:
+        raise OutputError(f"{out}: another merge is writing there", fix="wait for it to end") from problem
+    finally:
+        os.close(descriptor)
+
+
+def _empty(directory: Path) -> None:
+    for left in directory.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
