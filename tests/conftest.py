@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-WORDS = "the cat dog bird sees has takes one two three four five and or but a b c d . ?".split()
+WORDS = tuple("the cat dog bird sees has takes one two three four five and or but a b c d . ?".split())  # noqa: SIM905
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,7 +24,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer trained on a few sentences."""
     trained = Tokenizer(models.WordLevel(unk_token="<unk>"))
     trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trained.train_from_iterator([" ".join(WORDS)] * 3, trainers.WordLevelTrainer(special_tokens=["<unk>", "<pad>"]))
+    trained.train_from_iterator(
+        [" ".join(WORDS)] * 3, trainers.WordLevelTrainer(special_tokens=["<unk>", "<pad>"])
+    )
     return PreTrainedTokenizerFast(tokenizer_object=trained, unk_token="<unk>", pad_token="<pad>")
 
 

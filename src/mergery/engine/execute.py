@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,12 +19,7 @@ if TYPE_CHECKING:
     from mergery.engine.sink import Sink
     from mergery.engine.source import Source
 
-__all__ = ["available_threads", "execute"]
-
-
-def available_threads() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+__all__ = ["execute"]
 
 
 def execute(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergery.engine.configuration import copy_companions
+from mergery.engine.machine import available_threads
 from mergery.engine.output import check_free, staged_directory
 from mergery.engine.plan import Plan, make_plan
 from mergery.engine.record import lock_data, model_card
@@ -72,7 +73,7 @@ def merge(
     plan = make_plan(recipe)
     check_free(out, plan.bytes_written)
 
-    from mergery.engine.execute import available_threads, execute
+    from mergery.engine.execute import execute
     from mergery.engine.sink import DirectorySink
     from mergery.engine.source import DiskSource
 

@@ -1,0 +1,42 @@
+"""The command line: one file a verb, each a parse, one library call and a print.
+
+Nothing here imports torch before a verb needs it: ``mergery --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mergery.cli import demo, evolve, inspect, merge, methods, plan, zoo
+from mergery.errors import MergeryError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="mergery",
+    help="Breed a better language model out of existing ones, without training.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("merge")(merge.merge)
+app.command("plan")(plan.plan)
+app.command("evolve")(evolve.evolve)
+app.command("demo")(demo.demo)
+app.command("methods")(methods.methods)
+app.command("inspect")(inspect.inspect)
+app.add_typer(zoo.app, name="zoo")
+
+
+def main() -> None:
+    """Run the command line: exit code 2 for a mistake of the user's, 1 for a defect of ours."""
+    try:
+        app()
+    except MergeryError as problem:
+        print(problem, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,42 @@
+"""``mergery merge``: a recipe in, a model directory out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["merge"]
+
+
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, as for mergekit.")],
+    out: Annotated[Path, typer.Argument(help="The directory to write; it must not exist, or be empty.")],
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Tensors merged at a time; all processors by default.")
+    ] = None,
+    shard_size: Annotated[float, typer.Option(min=0.001, help="Size of a weight file, in GB.")] = 5.0,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")] = "cpu",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Merge models into a Hugging Face model directory."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    from mergery.cli.screen import console, print_risks, size
+    from mergery.engine import merge as run
+
+    columns = ("merging", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet) as bar:
+        task = bar.add_task("merging", total=None)
+        merged = run(
+            recipe,
+            out,
+            threads=threads,
+            shard_bytes=int(shard_size * 1e9),
+            device=device,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if not quiet:
+        print_risks(merged.risks)
+        console.print(f"wrote {size(merged.bytes)} in {len(merged.files)} file(s) to {out}", markup=False)

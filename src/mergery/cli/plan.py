@@ -1,0 +1,49 @@
+"""``mergery plan``: what a merge will read, write and need; reads no weight."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["plan"]
+
+
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, as for mergekit.")],
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Tensors merged at a time; all processors by default.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a merge will read, write and need, from the models' headers alone."""
+    from mergery.cli.screen import console, print_risks, size
+    from mergery.engine import available_threads, make_plan
+    from mergery.recipe import Recipe
+
+    made = make_plan(Recipe.load(recipe))
+    threads = threads or available_threads()
+    facts = {
+        "method": made.method.name,
+        "models": [str(ref) for ref in made.models],
+        "tensors": len(made.jobs),
+        "bytes_read": made.bytes_read,
+        "bytes_written": made.bytes_written,
+        "peak_memory": made.peak_memory(threads),
+        "threads": threads,
+        "risks": list(made.risks),
+    }
+    if json:
+        print(json_module.dumps(facts, indent=2))
+        return
+    console.print(f"{made.method.name}: {made.method.summary}", markup=False)
+    for ref, checkpoint in made.models.items():
+        console.print(
+            f"  {ref}  {checkpoint.parameters:,} parameters, {size(checkpoint.bytes)}", markup=False
+        )
+    console.print(f"reads   {size(made.bytes_read)}")
+    console.print(f"writes  {size(made.bytes_written)} in {len(made.jobs)} tensors")
+    console.print(f"memory  {size(made.peak_memory(threads))} at most with {threads} thread(s), beside torch")
+    print_risks(made.risks)
