@@ -1,0 +1,145 @@
+"""A search's output directory: whose it is, what lies where, and that one process at a time works there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergery.engine.output import check_free, staged_directory
+from mergery.errors import OutputError, StudyError
+from mergery.evolve.search import SearchSpec
+from mergery.recipe.border import load_yaml
+
+__all__ = ["Home"]
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a search lives.
+
+    ::
+
+        OUT/study/search.yml      the search file, in canonical form
+        OUT/study/journal.log     its trials (Optuna)
+        OUT/study/ledger.sqlite   the outcomes behind them
+        OUT/best.yml              the best recipe
+        OUT/model/                its model
+        OUT/report.json           what it scores
+        OUT/search.png            how it was found
+
+    Attributes:
+        out: the directory that the user named.
+    """
+
+    out: Path
+
+    @property
+    def search(self) -> Path:
+        """The search file."""
+        return self.out / "study" / "search.yml"
+
+    @property
+    def journal(self) -> Path:
+        """The trials."""
+        return self.out / "study" / "journal.log"
+
+    @property
+    def ledger(self) -> Path:
+        """The outcomes behind them."""
+        return self.out / "study" / "ledger.sqlite"
+
+    @property
+    def best(self) -> Path:
+        """The best recipe."""
+        return self.out / "best.yml"
+
+    @property
+    def model(self) -> Path:
+        """The best recipe's model."""
+        return self.out / "model"
+
+    @property
+    def report(self) -> Path:
+        """What the best model scores."""
+        return self.out / "report.json"
+
+    @property
+    def chart(self) -> Path:
+        """How it was found."""
+        return self.out / "search.png"
+
+    def check(self, spec: SearchSpec, size: int = 0) -> None:
+        """Make sure that ``out`` can be made, or is this search's own. Touches nothing.
+
+        Args:
+            spec: the search that wants it.
+            size: bytes that a model takes.
+
+        Raises:
+            OutputError: if it holds something that no search put there.
+            StudyError: if it holds another search.
+        """
+        if not self.search.is_file():
+            check_free(self.out, size)
+            return
+        owner = SearchSpec.from_dict(load_yaml(self.search, error=StudyError))
+        known, wanted = owner.to_dict(), spec.to_dict()
+        for section in ("recipe", "search", "task"):
+            old, new = (_without_trials(data[section]) for data in (known, wanted))
+            if old != new:
+                raise StudyError(
+                    f"{self.out}: holds a search with another {section}: section",
+                    fix="choose another output directory; only search.trials may change",
+                )
+        if spec.search.trials < owner.search.trials:
+            raise StudyError(
+                f"search.trials: {self.out} holds a search of {owner.search.trials} trials, "
+                f"got {spec.search.trials}",
+                fix=f"ask for {owner.search.trials} or more",
+            )
+
+    @contextmanager
+    def claim(self, spec: SearchSpec) -> Iterator[None]:
+        """Make the directory, or continue in it, with no other process there.
+
+        The directory appears together with its search file or not at all.
+
+        Raises:
+            OutputError: if another process is working there.
+        """
+        if not self.search.is_file():
+            with staged_directory(self.out) as staging:
+                study = staging / "study"
+                study.mkdir()
+                (study / "search.yml").write_text(spec.to_yaml(), encoding="utf-8")
+        descriptor = os.open(self.search.parent, os.O_RDONLY)
+        try:
+            # the system frees this lock when the process ends, however it ends
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self.search.read_text(encoding="utf-8") != spec.to_yaml():
+                write_whole(self.search, spec.to_yaml())
+            yield
+        except BlockingIOError as problem:
+            raise OutputError(f"{self.out}: another search is running there", fix="wait for it") from problem
+        finally:
+            os.close(descriptor)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that is never seen half-written, not even after a power cut."""
+    part = path.with_name(f".{path.name}.partial")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _without_trials(section: object) -> object:
+    if isinstance(section, dict):
+        return {key: value for key, value in section.items() if key != "trials"}
+    return section
