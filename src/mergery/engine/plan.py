@@ -17,10 +17,10 @@ from mergery.recipe.settings import evaluate
 
 __all__ = ["Job", "Plan", "make_plan", "open_models"]
 
-# Bytes of float32 scratch for each element and model, measured on the methods we have: the stack itself,
-# a masked copy and its mask; random masks are drawn in 64-bit integers.
-_SCRATCH_PER_MODEL = {False: 3 * 4, True: 9 * 4}
-_SCRATCH = 5 * 4
+# Bytes of anonymous memory for each element: of each model, and beside the models. Measured on the methods
+# there are, with what the allocator keeps of freed memory; random masks are drawn in 64-bit integers.
+_SCRATCH_PER_MODEL = {False: 16, True: 40}
+_SCRATCH = 24
 
 
 @dataclass(frozen=True)

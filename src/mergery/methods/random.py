@@ -53,13 +53,16 @@ def uniform(key: RandomKey, models: int, elements: int, like: Tensor) -> Tensor:
     Returns:
         ``(K, n)`` float32.
     """
-    starts = like.new_tensor([key.stream(model) for model in range(models)], dtype=_int64(like))
-    counter = like.new_ones(elements, dtype=starts.dtype).cumsum(0)
-    state = starts.unsqueeze(1) + counter * _signed(_GOLDEN_GAMMA)
-    for shift, factor in _MIX:
-        state = (state ^ _shift_right(state, shift)) * _signed(factor)
-    state = state ^ _shift_right(state, _LAST_SHIFT)
-    return _shift_right(state, 64 - _MANTISSA).to(like.dtype) * 2.0**-_MANTISSA
+    numbers = like.new_empty(models, elements)
+    counter = like.new_ones(elements, dtype=_int64(like)).cumsum_(0).mul_(_signed(_GOLDEN_GAMMA))
+    for model, row in enumerate(numbers):
+        state = counter + key.stream(model)
+        for shift, factor in _MIX:
+            state ^= _shift_right(state, shift)
+            state *= _signed(factor)
+        state ^= _shift_right(state, _LAST_SHIFT)
+        row.copy_(_shift_right(state, 64 - _MANTISSA))
+    return numbers.mul_(2.0**-_MANTISSA)
 
 
 def _int64(like: Tensor) -> torch.dtype:
@@ -69,7 +72,7 @@ def _int64(like: Tensor) -> torch.dtype:
 
 def _shift_right(state: Tensor, bits: int) -> Tensor:
     """Shift in zeros: the tensor's own shift copies the sign bit."""
-    return (state >> bits) & ((1 << (64 - bits)) - 1)
+    return (state >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(value: int) -> int:

@@ -150,7 +150,7 @@ def _drop(task_vectors: TaskVectors, density: Sequence[float], rescale: bool) ->
     dropped = task_vectors.values * kept
     if not rescale:
         return dropped
-    return dropped * task_vectors.column([1.0 / share if share else 0.0 for share in density])
+    return dropped.mul_(task_vectors.column([1.0 / share if share else 0.0 for share in density]))
 
 
 def _restore_l1(sparse: Tensor, dense: Tensor) -> Tensor:
