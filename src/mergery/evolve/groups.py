@@ -135,7 +135,7 @@ def _pieces(names: Sequence[str]) -> dict[str, None]:
                 runs.setdefault(("." if start else "") + run + ("." if end < len(segments) else ""))
             for part in word.split("_"):
                 if part:
-                    parts.setdefault(part)
                     parts.setdefault(f"{part}_" if f"{part}_" in word else part)
+                    parts.setdefault(part)
         runs.setdefault(name)
     return beginnings | words | runs | parts

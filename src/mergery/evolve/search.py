@@ -41,7 +41,7 @@ class SearchSettings:
         trials: recipes to try in all.
         algorithm: a registered search algorithm.
         seed: of its random numbers.
-        population: points a generation; the algorithm's own choice if ``None``.
+        population: points a generation, at least 4; the algorithm's own choice if ``None``.
         sigma: first standard deviation as a share of each knob's range (0.25 of [-0.5, 3.0] is 0.875); the
             algorithm's own choice if ``None``.
     """
@@ -133,7 +133,7 @@ class SearchSpec:
 class _Settings(Document):
     algorithm: str = "cma-es"
     trials: int = Field(ge=1)
-    population: int | None = Field(default=None, ge=2)
+    population: int | None = Field(default=None, ge=4)
     sigma: float | None = Field(default=None, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
 

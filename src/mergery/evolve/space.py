@@ -238,19 +238,16 @@ def _range(draft: _Knob, parameter: Parameter, spot: str) -> tuple[float, float]
     if isinstance(draft.search, bool):
         return interval.search
     low, high = draft.search
+    written = f"{spot}.search: [{low:g}, {high:g}]"
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise RecipeError(
-            f"{spot}.search: the range must be finite, got [{low:g}, {high:g}]", fix="name ends"
-        )
-    if low >= high:
-        fix = f"write [{high:g}, {low:g}]" if low > high else "give a range, or write the one value"
-        raise RecipeError(
-            f"{spot}.search: [{low:g}, {high:g}] is {'reversed' if low > high else 'empty'}", fix=fix
-        )
+        raise RecipeError(f"{written} is not finite", fix="write two numbers")
+    if low > high:
+        raise RecipeError(f"{written} is reversed", fix=f"write [{high:g}, {low:g}]")
+    if low == high:
+        raise RecipeError(f"{written} is empty", fix=f"widen the range, or write {low:g} in its place")
     if low not in interval or high not in interval:
         raise RecipeError(
-            f"{spot}.search: [{low:g}, {high:g}] reaches outside [{interval.low:g}, {interval.high:g}], "
-            f"the values of {parameter.name}",
+            f"{written} reaches outside [{interval.low:g}, {interval.high:g}], the values of {parameter.name}",
             fix="choose a range inside it",
         )
     return float(low), float(high)
