@@ -1,0 +1,1 @@
+"""Measurements whose figures are quoted anywhere; each writes a page to bench/results/."""
