@@ -27,17 +27,15 @@ def evolve(
     from mergery.evolve import evolve as run
 
     line = TextColumn("{task.fields[line]}", markup=False)
-    with Bar(BarColumn(bar_width=20), line, console=console, disable=quiet) as bar:
+    live = console.is_terminal and not quiet
+    with Bar(BarColumn(bar_width=20), line, console=console, disable=not live) as bar:
         task = bar.add_task("searching", total=None, line="opening the models")
-        steps = 0
 
         def show(progress: Progress) -> None:
-            nonlocal steps
-            text = _line(progress)
-            bar.update(task, total=progress.trials, completed=progress.trial, line=text)
-            if not console.is_terminal and not quiet and 10 * progress.trial // progress.trials > steps:
-                steps = 10 * progress.trial // progress.trials
-                console.print(text, markup=False)
+            bar.update(task, total=progress.trials, completed=progress.trial, line=_line(progress))
+            tenths = 10 * progress.trial // progress.trials
+            if not live and not quiet and tenths > 10 * (progress.trial - 1) // progress.trials:
+                console.print(_line(progress), markup=False)
 
         evolved = run(search, out, device=device, progress=show)
     if not quiet:

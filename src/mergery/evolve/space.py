@@ -247,8 +247,8 @@ def _range(draft: _Knob, parameter: Parameter, spot: str) -> tuple[float, float]
         raise RecipeError(f"{written} is empty", fix=f"widen the range, or write {low:g} in its place")
     if low not in interval or high not in interval:
         raise RecipeError(
-            f"{written} reaches outside [{interval.low:g}, {interval.high:g}], the values of {parameter.name}",
-            fix="choose a range inside it",
+            f"{written} reaches outside [{interval.low:g}, {interval.high:g}]",
+            fix=f"choose a range of values that {parameter.name} can have",
         )
     return float(low), float(high)
 
