@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = ("candidate", "demo", "zoo")
+BENCHES = ("candidate", "agreement", "demo", "zoo")
 
 
 def main() -> int:

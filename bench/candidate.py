@@ -47,7 +47,7 @@ def main() -> None:
             rows.append((method, f"{1e3 * build:.1f}", f"{1e3 * score:.1f}", ratio, len(fitness.items)))
     header = ("method", "building, ms", "scoring, ms", "building / scoring", "items")
     lines = [
-        "Building one candidate in memory (two experts, a weight for each expert and block) and scoring it on",
+        "Building one candidate in memory (two experts, a weight for each expert and block), scoring it on",
         f"the validation items of the demo's zoo; medians of {ROUNDS} rounds of {CANDIDATES} candidates.",
         "",
         *table(header, rows),
