@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -62,20 +62,21 @@ class Prepared:
         hashes: the items' hashes, in item order.
         rows: per item its tokens and how many of them, at the end, are the answer's; in item order.
         order: item indices from the shortest row to the longest.
+        packed: batches made so far, by device and budget.
     """
 
     hashes: tuple[str, ...]
     rows: tuple[tuple[tuple[int, ...], int], ...]
     order: tuple[int, ...]
+    packed: dict[tuple[str, int], tuple[_Batch, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def batches(self, device: torch.device, budget: int) -> tuple[_Batch, ...]:
         """Batches of at most ``budget`` padded tokens, made once for each device and budget."""
-        cache: dict[tuple[str, int], tuple[_Batch, ...]] = self.__dict__.setdefault("_batches", {})
         key = (str(device), budget)
-        if key not in cache:
+        if key not in self.packed:
             rows = [self.rows[index] for index in self.order]
-            cache[key] = tuple(_batch(group).to(device) for group in _groups(rows, budget))
-        return cache[key]
+            self.packed[key] = tuple(_batch(group).to(device) for group in _groups(rows, budget))
+        return self.packed[key]
 
 
 @dataclass(frozen=True)

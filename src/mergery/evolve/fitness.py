@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.evaluate import Evaluator, Items, Scores, get_evaluator, load_items
+from mergery.evaluate.api import context_of
 from mergery.evolve.ledger import Entry, Ledger, ledger_key
 from mergery.recipe import Recipe
 
@@ -57,8 +58,6 @@ class Fitness:
     """
 
     def __init__(self, live: LiveMerge, items: Items, evaluator: Evaluator) -> None:
-        from mergery.evaluate.api import context_of
-
         self.evaluator = evaluator
         self.items = items
         self._live = live

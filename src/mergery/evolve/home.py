@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergery.engine.output import check_free, staged_directory
-from mergery.errors import OutputError, StudyError
+from mergery.errors import OutputError, RecipeError, StudyError
 from mergery.evolve.search import SearchSpec
-from mergery.recipe.border import load_yaml
 
 __all__ = ["Home"]
 
@@ -86,7 +85,7 @@ class Home:
         if not self.search.is_file():
             check_free(self.out, size)
             return
-        owner = SearchSpec.from_dict(load_yaml(self.search, error=StudyError))
+        owner = self._owner()
         known, wanted = owner.to_dict(), spec.to_dict()
         for section in ("recipe", "search", "task"):
             old, new = (_without_trials(data[section]) for data in (known, wanted))
@@ -118,15 +117,29 @@ class Home:
                 (study / "search.yml").write_text(spec.to_yaml(), encoding="utf-8")
         descriptor = os.open(self.search.parent, os.O_RDONLY)
         try:
-            # the system frees this lock when the process ends, however it ends
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(descriptor)
             if self.search.read_text(encoding="utf-8") != spec.to_yaml():
                 write_whole(self.search, spec.to_yaml())
             yield
-        except BlockingIOError as problem:
-            raise OutputError(f"{self.out}: another search is running there", fix="wait for it") from problem
         finally:
             os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        """Take the directory for this process; the system frees it when the process ends, however it ends."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise OutputError(f"{self.out}: another search is running there", fix="wait for it") from problem
+
+    def _owner(self) -> SearchSpec:
+        """The search that the directory belongs to."""
+        try:
+            return SearchSpec.load(self.search)
+        except RecipeError as problem:
+            raise StudyError(
+                f"{self.search}: no longer a search file: {problem.message}",
+                fix="restore it, or choose another directory",
+            ) from problem
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -83,9 +83,10 @@ def test_a_damaged_search_file_is_told(tmp_path, spec):
     home = Home(tmp_path / "out")
     with home.claim(spec):
         pass
-    home.search.write_text("recipe: [")
-    with pytest.raises(StudyError, match=r"search\.yml"):
-        home.check(spec)
+    for text in ("recipe: [", "recipe: {}"):
+        home.search.write_text(text)
+        with pytest.raises(StudyError, match=r"search\.yml: no longer a search file"):
+            home.check(spec)
 
 
 def test_write_whole_replaces(tmp_path):
