@@ -49,3 +49,15 @@ def test_cma_es_obeys_its_population():
         one.tell(point, float(number))
         other.tell(point, -float(number))
     assert one.ask() != other.ask()
+
+
+def test_cma_es_that_has_converged_begins_again_elsewhere():
+    run = get_algorithm("cma-es").start((0.5, 0.5), AlgorithmSettings(seed=2))
+    far = []
+    for number in range(3000):
+        point = run.ask()
+        run.tell(point, bowl(point))
+        if bowl(point) > 0.01:
+            far.append(number)
+    # the first run closes in within some hundred points; without a second, nothing far is tried again
+    assert sum(number > 1000 for number in far) > 20
