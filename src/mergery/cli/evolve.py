@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 if TYPE_CHECKING:
     from mergery.evolve import Evolved, Progress
 
-__all__ = ["evolve"]
+__all__ = ["evolve", "search_progress"]
 
 
 def evolve(
@@ -20,27 +23,36 @@ def evolve(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Search for the merging recipe that scores best. Run again after an interruption, it continues."""
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
     from mergery.cli.screen import console
     from mergery.evolve import evolve as run
 
-    line = TextColumn("{task.fields[line]}", markup=False)
-    live = console.is_terminal and not quiet
-    with Bar(BarColumn(bar_width=20), line, console=console, disable=not live) as bar:
+    if quiet:
+        run(search, out, device=device)
+        return
+    with search_progress(console) as watch:
+        evolved = run(search, out, device=device, progress=watch)
+    for text in _summary(evolved):
+        console.print(text, markup=False)
+
+
+@contextmanager
+def search_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """A line that moves on a terminal; elsewhere a line for every tenth of the trials."""
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(bar_width=20), TextColumn("{task.fields[line]}", markup=False))
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("searching", total=None, line="opening the models")
 
-        def show(progress: Progress) -> None:
-            bar.update(task, total=progress.trials, completed=progress.trial, line=_line(progress))
+        def watch(progress: Progress) -> None:
+            line = _line(progress)
+            bar.update(task, total=progress.trials, completed=progress.trial, line=line)
             tenths = 10 * progress.trial // progress.trials
-            if not live and not quiet and tenths > 10 * (progress.trial - 1) // progress.trials:
-                console.print(_line(progress), markup=False)
+            if not console.is_terminal and tenths > 10 * (progress.trial - 1) // progress.trials:
+                console.print(line, markup=False)
 
-        evolved = run(search, out, device=device, progress=show)
-    if not quiet:
-        for text in _summary(evolved):
-            console.print(text, markup=False)
+        yield watch
 
 
 def _line(progress: Progress) -> str:
