@@ -18,12 +18,12 @@ from mergery.evaluate.intervals import Interval, wilson
 from mergery.evolve import Evolved, Progress, SearchSpec, evolve
 from mergery.evolve.fitness import Fitness
 from mergery.recipe import Recipe
-from mergery.zoo import Zoo, ready_made
+from mergery.zoo import DEMO_EXPERTS, Zoo, ready_made
 
 __all__ = ["Demo", "Row", "run_demo"]
 
 TASK = "maths-j"
-LANGUAGE, MATHS, CONTROL = "language-j", "maths-e", "control"
+LANGUAGE, MATHS = DEMO_EXPERTS
 TRIALS, POPULATION, SIGMA = 600, 12, 0.25
 WEIGHT = {"search": [-0.5, 3.0], "start": 0.8, "by": "block"}
 GRID = tuple(round(0.1 * step, 1) for step in range(1, 21))
@@ -144,9 +144,7 @@ def _built_zoo(out: Path, directory: Path) -> Zoo:
 
 def _search(zoo: Zoo, trials: int, seed: int) -> SearchSpec:
     """The search: a weight for each expert and each block of layers."""
-    experts = [
-        {"model": str(zoo.member(name).path), "parameters": {"weight": WEIGHT}} for name in (LANGUAGE, MATHS)
-    ]
+    experts = [expert | {"parameters": {"weight": WEIGHT}} for expert in _experts(zoo)]
     return SearchSpec.from_dict(
         {
             "recipe": _recipe(zoo, "task_arithmetic", experts),
@@ -166,7 +164,7 @@ def _recipe(zoo: Zoo, method: str, models: list[dict[str, object]], **rest: obje
 
 def _members(zoo: Zoo, device: str) -> Iterator[Row]:
     """The base, the experts and the control, as stock transformers loads them."""
-    for name, kind in (("base", "base"), (LANGUAGE, "expert"), (MATHS, "expert"), (CONTROL, "control")):
+    for name, kind in (("base", "base"), (LANGUAGE, "expert"), (MATHS, "expert"), ("control", "control")):
         scores = evaluate(zoo.member(name).path, zoo.items(TASK, "test"), device=device)
         yield Row.of(name, kind, scores)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 if TYPE_CHECKING:
-    from mergery.evolve import Evolved, Progress
+    from mergery.evolve import Evolved
 
-__all__ = ["evolve", "search_progress"]
+__all__ = ["evolve"]
 
 
 def evolve(
@@ -23,7 +20,7 @@ def evolve(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Search for the merging recipe that scores best. Run again after an interruption, it continues."""
-    from mergery.cli.screen import console
+    from mergery.cli.screen import console, search_progress
     from mergery.evolve import evolve as run
 
     if quiet:
@@ -33,32 +30,6 @@ def evolve(
         evolved = run(search, out, device=device, progress=watch)
     for text in _summary(evolved):
         console.print(text, markup=False)
-
-
-@contextmanager
-def search_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """A line that moves on a terminal; elsewhere a line for every tenth of the trials."""
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    columns = (BarColumn(bar_width=20), TextColumn("{task.fields[line]}", markup=False))
-    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("searching", total=None, line="opening the models")
-
-        def watch(progress: Progress) -> None:
-            line = _line(progress)
-            bar.update(task, total=progress.trials, completed=progress.trial, line=line)
-            tenths = 10 * progress.trial // progress.trials
-            if not console.is_terminal and tenths > 10 * (progress.trial - 1) // progress.trials:
-                console.print(line, markup=False)
-
-        yield watch
-
-
-def _line(progress: Progress) -> str:
-    best = "none yet" if progress.best is None else f"{progress.best:.4f}"
-    minutes, seconds = divmod(round(progress.seconds_left or 0), 60)
-    return f"trial {progress.trial}/{progress.trials}  best {best}  {minutes}:{seconds:02d} left"
 
 
 def _summary(evolved: Evolved) -> list[str]:

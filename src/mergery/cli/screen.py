@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-__all__ = ["console", "print_risks", "size"]
+if TYPE_CHECKING:
+    from mergery.evolve import Progress
+
+__all__ = ["console", "print_risks", "search_progress", "size"]
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -25,3 +30,34 @@ def print_risks(risks: Iterable[str]) -> None:
     for risk in risks:
         console.print("[yellow]warning:[/] ", end="")
         console.print(risk, markup=False)
+
+
+@contextmanager
+def search_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """A line that moves on a terminal; elsewhere a line for every tenth of the trials."""
+    from huggingface_hub.utils import enable_progress_bars
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # a bar for each model that is loaded would tear ours
+    enable_progress_bars()  # but downloads keep theirs, which the line above takes away, too
+
+    columns = (BarColumn(bar_width=20), TextColumn("{task.fields[line]}", markup=False))
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("searching", total=None, line="opening the models")
+
+        def watch(progress: Progress) -> None:
+            line = _line(progress)
+            bar.update(task, total=progress.trials, completed=progress.trial, line=line)
+            tenths = 10 * progress.trial // progress.trials
+            if not console.is_terminal and tenths > 10 * (progress.trial - 1) // progress.trials:
+                console.print(line, markup=False)
+
+        yield watch
+
+
+def _line(progress: Progress) -> str:
+    best = "none yet" if progress.best is None else f"{progress.best:.4f}"
+    minutes, seconds = divmod(round(progress.seconds_left or 0), 60)
+    return f"trial {progress.trial}/{progress.trials}  best {best}  {minutes}:{seconds:02d} left"

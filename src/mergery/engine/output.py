@@ -57,11 +57,20 @@ def staged_directory(out: Path) -> Iterator[Path]:
             for file in staging.iterdir():
                 _sync(file)
             _sync(staging)
-            staging.rename(out.absolute())
+            _take_name(staging, out)
             _sync(staging.parent)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
+
+
+def _take_name(staging: Path, out: Path) -> None:
+    try:
+        staging.rename(out.absolute())
+    except OSError as problem:
+        raise OutputError(
+            f"{out}: something else has been written there meanwhile", fix="choose another directory"
+        ) from problem
 
 
 @contextmanager

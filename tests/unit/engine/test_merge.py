@@ -210,6 +210,15 @@ def test_two_merges_to_one_place_do_not_mix(tmp_path):
     assert (tmp_path / "out" / "a").read_text() == "a"
 
 
+def test_what_appears_under_the_name_meanwhile_is_left_alone(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match="meanwhile"), staged_directory(out):
+        out.mkdir()
+        (out / "mine").write_text("mine")
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+    assert (out / "mine").read_text() == "mine"
+
+
 def test_a_killed_merge_leaves_no_output_and_the_next_one_is_whole(trio, tmp_path):
     script = (
         "import os, sys, time; from pathlib import Path; from mergery.engine.output import staged_directory\n"
