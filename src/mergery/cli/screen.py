@@ -35,12 +35,13 @@ def print_risks(risks: Iterable[str]) -> None:
 @contextmanager
 def search_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
     """A line that moves on a terminal; elsewhere a line for every tenth of the trials."""
-    from huggingface_hub.utils import enable_progress_bars
+    from huggingface_hub.utils.tqdm import enable_progress_bars
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # a bar for each model that is loaded would tear ours
+    # a bar for each model that is loaded would tear ours
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     enable_progress_bars()  # but downloads keep theirs, which the line above takes away, too
 
     columns = (BarColumn(bar_width=20), TextColumn("{task.fields[line]}", markup=False))

@@ -212,9 +212,13 @@ def test_two_merges_to_one_place_do_not_mix(tmp_path):
 
 def test_what_appears_under_the_name_meanwhile_is_left_alone(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(OutputError, match="meanwhile"), staged_directory(out):
+
+    def somebody_else() -> None:
         out.mkdir()
         (out / "mine").write_text("mine")
+
+    with pytest.raises(OutputError, match="meanwhile"), staged_directory(out):
+        somebody_else()
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     assert (out / "mine").read_text() == "mine"
 
