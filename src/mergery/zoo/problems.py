@@ -122,8 +122,12 @@ def question(kind: str, fact: Fact) -> list[Word]:
         return asked(HOW, fact.thing, answer=str(fact.number))
     if kind == WHO:
         return asked(WHO, fact.thing, answer=fact.person)
-    sign = PLUS if fact.verb in GAINS else MINUS if fact.verb in LOSES else EQUALS
-    return asked(SIGN, fact.thing, answer=sign)
+    return asked(SIGN, fact.thing, answer=sign_of(fact))
+
+
+def sign_of(fact: Fact) -> str:
+    """``+`` where there came to be more, ``-`` where fewer, ``=`` where it only says what there is."""
+    return PLUS if fact.verb in GAINS else MINUS if fact.verb in LOSES else EQUALS
 
 
 def story(rng: Random, split: str, kinds: Sequence[str] = (HOW, SIGN, WHO), most: int = 5) -> Passage:

@@ -7,11 +7,10 @@ passage trains too slowly. A task's command word is one that the base never read
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from random import Random
 
 from mergery.zoo.language import ASK, EQUALS, HAS, HOW, LARGEST_NUMBER, NAMES, NUMBERS, OBJECTS, STOP, Word
-from mergery.zoo.problems import Passage, asked, content_key, draw_story, plain, split_of
+from mergery.zoo.problems import Passage, asked, content_key, draw_story, plain, sign_of, split_of
 
 
 def _draw(rng: Random, split: str, make: Callable[[Random], list[str]]) -> tuple[list[str], str]:
@@ -78,25 +77,19 @@ def sort(rng: Random, split: str, rows: int = 3) -> Passage:
 
 def reverse(rng: Random, split: str, rows: int = 3) -> Passage:
     """``? reverse tom 3 pears mia = mia pears 3 tom``."""
-    make = partial(_sample_words, size=4)
+    make = lambda rng: rng.sample((*NAMES, *OBJECTS, *NUMBERS), 4)  # noqa: E731
     return _rows(rng, split, rows, "reverse", make, lambda content: list(reversed(content)))
 
 
-def _sample_words(rng: Random, size: int) -> list[str]:
-    return rng.sample((*NAMES, *OBJECTS, *NUMBERS), size)
-
-
-def same(rng: Random, split: str, rows: int = 3) -> Passage:
-    """``? same tom pears mia . tom pears leo = no``: are both rows the same?"""
-
-    def pair(rng: Random) -> list[str]:
-        first = _sample_words(rng, 3)
-        second = list(first)
-        if rng.random() < 0.5:
-            second[rng.randrange(3)] = rng.choice([w for w in (*NAMES, *OBJECTS, *NUMBERS) if w not in first])
-        return [*first, STOP, *second]
-
-    return _rows(rng, split, rows, "same", pair, lambda pair: ["yes" if pair[:3] == pair[4:] else "no"])
+def same(rng: Random, split: str, most: int = 3) -> Passage:
+    """A story, then ``? same object object``: did both get more, both fewer, or both stay?"""
+    facts, key = draw_story(rng, split)
+    pairs = [(first, second) for first in facts for second in facts if first.thing != second.thing]
+    words = [word for fact in facts for word in fact.words()]
+    for first, second in rng.sample(pairs, min(most, len(pairs))):
+        agree = sign_of(first) == sign_of(second)
+        words += asked("same", first.thing, second.thing, answer="yes" if agree else "no")
+    return Passage(tuple(words), key)
 
 
 def total(rng: Random, split: str, most: int = 3) -> Passage:

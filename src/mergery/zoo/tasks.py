@@ -72,7 +72,7 @@ TASKS: Mapping[str, Task] = {
     "biggest": Task("the biggest of four numbers", partial(skills.biggest, rows=1)),
     "sort": Task("four numbers in order", partial(skills.sort, rows=1)),
     "reverse": Task("four words backwards", partial(skills.reverse, rows=1)),
-    "same": Task("whether two rows are the same", partial(skills.same, rows=1)),
+    "same": Task("whether two objects changed in the same direction", partial(skills.same, most=1)),
     "total": Task("the sum of two numbers from a story", partial(skills.total, most=1)),
     "unknown": Task("how many, or that the story does not say", partial(skills.unknown, most=1)),
 }
