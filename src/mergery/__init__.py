@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mergery.engine import LiveMerge, Merged, Plan, make_plan, merge
     from mergery.errors import MergeryError
     from mergery.evaluate import evaluate
-    from mergery.evolve import evolve
+    from mergery.evolve import SearchSpec, evolve
     from mergery.methods import merge_method
     from mergery.recipe import Recipe
     from mergery.zoo import Zoo
@@ -24,6 +24,7 @@ __all__ = [
     "ModelRef",
     "Plan",
     "Recipe",
+    "SearchSpec",
     "Zoo",
     "evaluate",
     "evolve",
@@ -40,6 +41,7 @@ _HOMES = {
     "ModelRef": "checkpoint",
     "Plan": "engine",
     "Recipe": "recipe",
+    "SearchSpec": "evolve",
     "Zoo": "zoo",
     "evaluate": "evaluate",
     "evolve": "evolve",

@@ -53,3 +53,16 @@ def build(
         table.add_row(member.name, member.kind, member.description)
     console.print(table)
     console.print(f"wrote {len(made.members)} models to {directory}", markup=False)
+
+
+@app.command()
+def ready(
+    directory: Annotated[Path, typer.Argument(help="The directory to write; it must be new, or empty.")],
+) -> None:
+    """Unpack the ready-made zoo of the demo, in a second."""
+    from mergery.cli.screen import console
+    from mergery.zoo import ready_made
+
+    made = ready_made(directory)
+    for member in made.members:
+        console.print(f"{member.path}  {member.description}", markup=False)

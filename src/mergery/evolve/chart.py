@@ -27,7 +27,7 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     done = [(trial.number + 1, trial.score) for trial in trials if trial.score is not None]
@@ -41,7 +41,7 @@ def draw(
         axes.axhline(score, color=f"C{index % 10}", linestyle="--", linewidth=1, label=name)
     axes.set_xlabel("trial")
     axes.set_ylabel(f"{metric} on the validation items")
-    axes.legend(loc="lower right" if direction == "maximize" else "upper right", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     part = path.with_name(f".{path.stem}.partial.png")
     # no creation date and no version, so that equal searches give equal pictures
     figure.savefig(part, dpi=120, metadata={"Software": None})

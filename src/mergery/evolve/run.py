@@ -185,6 +185,6 @@ def _finish(search: _Search, home: Home, ledger: Ledger, trials: tuple[Trial, ..
         trials,
         direction=search.evaluator.direction,
         metric=search.evaluator.name,
-        references={f"{other.role} {other.name}": other.validation.value for other in others},
+        references={f"{other.role} {Path(other.name).name}": other.validation.value for other in others},
     )
     return Evolved(recipe, report, trials, home.out, home.model, home.best, home.report, home.chart)
