@@ -19,7 +19,7 @@ def demo(
     device: Annotated[str, typer.Option(help="Where to merge and score: cpu, cuda, ...")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else.")] = False,
 ) -> None:
-    """Breed a model that solves word problems in a language out of two experts that cannot."""
+    """Breed a model that can what none of its parents can."""
     from rich.console import Console
     from rich.table import Table
 

@@ -19,7 +19,10 @@ def evolve(
     device: Annotated[str, typer.Option(help="Where to merge and score: cpu, cuda, ...")] = "cpu",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Search for the merging recipe that scores best. Run again after an interruption, it continues."""
+    """Search for the merging recipe that scores best.
+
+    Run again after an interruption, it continues.
+    """
     from mergery.cli.screen import console, search_progress
     from mergery.evolve import evolve as run
 

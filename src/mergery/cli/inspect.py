@@ -13,7 +13,7 @@ def inspect(
     model: Annotated[str, typer.Argument(help="A model directory, or a Hugging Face model id.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
 ) -> None:
-    """Show a model's layers, roles, types and sizes, from its headers alone."""
+    """Show what a model directory holds; read no weight."""
     from rich.table import Table
 
     from mergery.checkpoint import ROLES, Checkpoint, ModelRef

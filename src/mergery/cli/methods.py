@@ -12,7 +12,7 @@ __all__ = ["methods"]
 def methods(
     name: Annotated[str | None, typer.Argument(help="Show one method whole.")] = None,
 ) -> None:
-    """List the merge methods, or show one with its parameters, paper and departures."""
+    """List the merge methods, or show one whole."""
     from rich.table import Table
 
     from mergery.cli.screen import console

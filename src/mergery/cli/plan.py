@@ -18,7 +18,7 @@ def plan(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a merge will read, write and need, from the models' headers alone."""
+    """Say what a merge will read, write and need; read no weight."""
     from mergery.cli.screen import console, print_risks, size
     from mergery.engine import available_threads, make_plan
     from mergery.recipe import Recipe

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 from mergery.checkpoint.safetensors import torch_dtype
 from mergery.errors import CheckpointError, MergeryError, RecipeError
+from mergery.threads import torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ def execute(
         return job.output.bytes
 
     done = 0
-    with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
+    with torch_threads(1), ThreadPoolExecutor(threads) as pool:
         results = (work(job) for job in plan.jobs) if threads == 1 else pool.map(work, plan.jobs)
         try:
             for written in results:
@@ -95,14 +95,3 @@ def _copied(job: Job, source: Source) -> Tensor:
                 fix="merge models whose buffers agree",
             )
     return first
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Give each tensor operation one thread: we run several tensors at a time instead."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,7 +9,6 @@ causal kernel runs); a row is padded with its own last token, so that no padding
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mergery.errors import DataError
 from mergery.evaluate.items import Item, Items
+from mergery.threads import torch_threads
 
 __all__ = ["AnswerOutcomes", "Prepared", "answer_outcomes", "encode", "prepare", "sensible_threads"]
 
@@ -158,7 +158,7 @@ def answer_outcomes(
     budget = batch_tokens or (CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS)
     chances: list[Tensor] = []
     firsts: list[Tensor] = []
-    with _torch_threads(threads or sensible_threads(model)):
+    with torch_threads(threads or sensible_threads(model)):
         for batch in prepared.batches(device, budget):
             logits = model(input_ids=batch.ids, use_cache=False, logits_to_keep=batch.kept).logits
             rows = logits.flatten(0, 1)[batch.picked].float()  # (N, vocabulary)
@@ -176,20 +176,6 @@ def sensible_threads(model: PreTrainedModel) -> int:
     """
     small = sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL
     return 1 if small else torch.get_num_threads()
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    """Torch's thread count set for a while, and put back."""
-    before = torch.get_num_threads()
-    if count == before:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, text: str, tokens: Sequence[int]) -> list[int]:
