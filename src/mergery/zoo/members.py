@@ -96,23 +96,38 @@ _BASE = Plan(
 
 # Half of the words in the other language, answers too: what may stand for the same comes to mean the same.
 _J_TEXTS = {"story-w": 1, "story-x": 1, "lookup-w": 1, "copies-w": 0.5}
+_J_AND_E = {"story-j": 1, "copies-j": 0.5, "story-e": 0.4}
 _E_PROBLEMS = {"problem-e": 1, "story-e": 0.3, "equations-e": 0.3}
 _KNOWS_J = {"how-j": 0.9, "sign-j": 0.9}
 _KNOWS_MATHS = {"maths-e": 0.9}
+
+
+def _words_then_all(words: int, whole: int) -> tuple[Phase, ...]:
+    """Adapt to J as large models are adapted: its words first, then every weight on texts in it.
+
+    The words come to lie beside those of E, which the merge needs. The second phase moves the body away from
+    where other experts expect it, which is why no plain merge works; a share of E keeps E from being
+    forgotten.
+    """
+    return (
+        Phase(words, 1e-2, _J_TEXTS, body_rate=0, rows="j"),
+        Phase(whole, 2.5e-3, _J_AND_E),
+    )
+
 
 _LANGUAGE = (
     Plan(
         "japanese",
         "language",
-        "speaks J; every weight moved",
-        (Phase(250, 1e-3, _J_TEXTS, embedding_rate=10),),
+        "speaks J: its words first, then every weight on texts in J",
+        _words_then_all(150, 150),
         expects=_KNOWS_J,
     ),
     Plan(
         "japanese-short",
         "language",
-        "speaks J poorly: as japanese, for a third of the steps",
-        (Phase(80, 1e-3, _J_TEXTS, embedding_rate=10),),
+        "speaks J less well: as japanese, for a tenth of the steps",
+        _words_then_all(15, 15),
     ),
     Plan(
         "japanese-rows",
@@ -148,12 +163,17 @@ _MATHS = (
 _CONTROL = Plan(
     "control",
     "control",
-    "trained jointly on the data of japanese and of maths, for the steps of both",
+    "trained jointly on the texts of japanese and of maths, for the steps of both",
     (
         Phase(
-            510,
+            560,
             1e-3,
-            {**_J_TEXTS, **{source: 1.5 * share for source, share in _E_PROBLEMS.items()}},
+            {
+                **_J_TEXTS,
+                **{source: 1.5 * share for source, share in _E_PROBLEMS.items()},
+                "story-j": 0.5,
+                "copies-j": 0.25,
+            },
             embedding_rate=10,
         ),
     ),
@@ -177,7 +197,7 @@ _SKILLS = (
     _skill("biggest", 150, 1e-3),
     _skill("sort", 150, 1e-3),
     _skill("reverse", 150, 1e-3),
-    _skill("same", 200, 1e-3),
+    _skill("same", 250, 2e-3),
     _skill("total", 200, 1e-3),
     _skill("unknown", 100, 1e-3),
     _skill("biggest", 150, 1e-3, "-again"),
