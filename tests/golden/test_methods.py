@@ -108,6 +108,12 @@ def test_ties_keeps_every_change_as_large_as_the_smallest_kept():
     assert got[:10].tolist() == [5, -3, 3, 3, 0, 0, 0, 0, 0, 0]
 
 
+def test_ties_counts_a_vote_of_exactly_zero_as_plus():
+    rows = np.zeros((2, N), dtype=np.float32)
+    rows[:, 0] = [0.5, -0.5]
+    assert run("ties", rows)[0] == 0.5
+
+
 def splitmix64(seed: int, name: str, model: int, count: int) -> list[float]:
     """The published generator in Python's own integers: Steele, Lea and Flood 2014, figure 17."""
     mask = (1 << 64) - 1
@@ -166,6 +172,16 @@ def test_slerp_follows_the_great_circle(tau, t):
     angle = math.acos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
     expected = (math.sin((1 - t) * angle) * a + math.sin(t * angle) * b) / math.sin(angle)
     agree(run("slerp", tau[:2], Weights, t=t), expected)
+
+
+def test_slerp_follows_the_circle_at_small_angles_too(tau):
+    a = tau[0].astype(np.float64)
+    b = (a + 0.3 * tau[1]).astype(np.float32).astype(np.float64)
+    angle = math.acos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+    assert 0.02 < angle < 0.5
+    expected = (math.sin(0.7 * angle) * a + math.sin(0.3 * angle) * b) / math.sin(angle)
+    got = run("slerp", np.stack([a, b]).astype(np.float32), Weights, t=0.3)
+    np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-6)
 
 
 def test_slerp_is_linear_between_nearly_parallel_models(tau):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mergery.checkpoint import Checkpoint
@@ -29,12 +29,14 @@ def layer_count(checkpoint: Checkpoint) -> int:
     return 1 + max((info.layer for info in checkpoint.tensors.values() if info.layer is not None), default=-1)
 
 
-def merged_config(donor: Checkpoint, origin: tuple[int, ...], dtype: str | None) -> dict[str, object]:
+def merged_config(
+    donor: Checkpoint, origin: Sequence[tuple[Checkpoint, int]], dtype: str | None
+) -> dict[str, object]:
     """The donor's configuration with the result's layers and dtype.
 
     Args:
         donor: where it comes from.
-        origin: for each layer of the result, the layer of the first source that it comes from.
+        origin: for each layer of the result, the first model that it comes from and its layer there.
         dtype: of the result, if the recipe names one.
     """
     before = layer_count(donor)
@@ -42,14 +44,20 @@ def merged_config(donor: Checkpoint, origin: tuple[int, ...], dtype: str | None)
     if dtype:
         config.pop("torch_dtype", None)
         config["dtype"] = dtype
-    if origin == tuple(range(before)):
+    if [index for _, index in origin] == list(range(before)):
         return config
     for key, value in donor.config.items():
         if key in LAYER_COUNT_KEYS:
             config[key] = len(origin)
-        elif isinstance(value, list) and len(value) == before:
-            config[key] = [value[index] for index in origin if index < before]
+        elif isinstance(value, list) and len(value) == before:  # one entry a layer: layer_types and the like
+            config[key] = [_entry(source.config.get(key), value, index) for source, index in origin]
     return config
+
+
+def _entry(own: object, donors: list[object], index: int) -> object:
+    """A layer's entry in its own model's list, else in the donor's."""
+    entries = own if isinstance(own, list) and index < len(own) else donors
+    return entries[min(index, len(entries) - 1)]
 
 
 def copy_companions(source: Path, target: Path) -> Mapping[str, Path]:

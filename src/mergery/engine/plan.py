@@ -112,7 +112,8 @@ def make_plan(recipe: Recipe, models: Mapping[ModelRef, Checkpoint] | None = Non
     method = get_method(recipe.merge_method)
     donor = models[recipe.base_of(recipe.slices[0]) or recipe.slices[0].sources[0].model]
     jobs = tuple(_jobs(recipe, method, models))
-    origin = tuple(index for part in recipe.slices for index in range(*_range(part.sources[0], models)))
+    firsts = [part.sources[0] for part in recipe.slices]
+    origin = [(models[first.model], index) for first in firsts for index in range(*_range(first, models))]
     return Plan(
         recipe=recipe,
         method=method,

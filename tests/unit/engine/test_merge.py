@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mergery import LiveMerge, Recipe, merge
-from mergery.engine.output import staged_directory
+from mergery.engine.output import check_free, staged_directory
 from mergery.errors import CheckpointError, OutputError, RecipeError
 
 
@@ -144,6 +144,18 @@ def test_an_output_that_holds_something_is_left_alone(trio, tmp_path):
     assert [file.name for file in out.iterdir()] == ["mine.txt"]
     with pytest.raises(OutputError, match="not a directory"):
         merge(arithmetic(trio), out / "mine.txt")
+
+
+def test_a_disk_that_is_too_full(tmp_path):
+    with pytest.raises(OutputError, match=r"1000000\.0 GB are needed and [\d.]+ GB are free"):
+        check_free(tmp_path / "out", 10**15)
+
+
+def test_no_shard_is_larger_than_asked_but_for_a_tensor_that_is(trio, tmp_path):
+    merged = merge(arithmetic(trio), tmp_path / "out", shard_bytes=4000)
+    for name in merged.files:
+        tensors = load_file(tmp_path / "out" / name)
+        assert sum(tensor.nbytes for tensor in tensors.values()) <= 4000 or len(tensors) == 1
 
 
 def test_an_empty_output_is_filled(trio, tmp_path):

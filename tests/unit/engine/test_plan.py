@@ -126,6 +126,80 @@ def test_configured_lists_follow_the_layers(make_model):
     assert plan.config["layer_types"] == ["b", "c", "a", "b"]
 
 
+def slices(method: str, *parts: dict, **rest) -> Recipe:
+    return Recipe.from_dict({"merge_method": method, "slices": list(parts)} | rest)
+
+
+def part(*sources: tuple, **rest) -> dict:
+    """A slice of (model, first, end) or (model, first, end, parameters)."""
+    keys = ("model", "first", "end", "parameters")
+    named = [dict(zip(keys, source, strict=False)) for source in sources]
+    return {
+        "sources": [
+            {"model": str(one["model"]), "layer_range": [one["first"], one["end"]]}
+            | {key: one[key] for key in one.keys() & {"parameters"}}
+            for one in named
+        ]
+    } | rest
+
+
+def test_a_layers_own_entry_comes_from_its_own_model(make_model):
+    one, two = make_model("one"), make_model("two", 1, num_hidden_layers=5)
+    for directory, entries in ((one, "abc"), (two, "ABCDE")):
+        config = json.loads((directory / "config.json").read_text()) | {"layer_types": list(entries)}
+        (directory / "config.json").write_text(json.dumps(config))
+    plan = make_plan(slices("passthrough", part((one, 0, 2)), part((two, 3, 5))))
+    assert plan.config["layer_types"] == ["a", "b", "D", "E"]
+
+
+def test_a_slice_of_one_layer_stands_at_the_end_of_its_gradient(make_model):
+    base, one = make_model("base"), make_model("one", 1)
+    gradient = {"weight": [0.25, 0.75]}
+    parts = [part((base, 0, 2), (one, 0, 2, gradient)), part((base, 2, 3), (one, 2, 3, gradient))]
+    plan = make_plan(slices("task_arithmetic", *parts, base_model=str(base)))
+    values = {job.name: job.values["weight"] for job in plan.jobs}
+    assert [values[f"model.layers.{layer}.mlp.up_proj.weight"] for layer in range(3)] == [
+        (0.25,),
+        (0.75,),
+        (0.75,),
+    ]
+
+
+def test_a_slices_own_parameters_come_before_the_recipes(make_model):
+    base, one = make_model("base"), make_model("one", 1)
+    parts = [
+        part((base, 0, 1), (one, 0, 1), parameters={"lambda": 3}),
+        part((base, 1, 3), (one, 1, 3)),
+    ]
+    plan = make_plan(slices("ties", *parts, base_model=str(base), parameters={"lambda": 2}))
+    values = {job.name: job.values["lambda"] for job in plan.jobs}
+    assert values["model.layers.0.mlp.up_proj.weight"] == 3
+    assert values["model.layers.1.mlp.up_proj.weight"] == 2
+
+
+def test_sources_of_a_slice_may_stand_at_different_layers(make_model):
+    one, two = make_model("one"), make_model("two", 1)
+    plan = make_plan(slices("linear", part((one, 0, 2), (two, 1, 3))))
+    inputs = {job.name: [info.name for info in job.inputs] for job in plan.jobs}
+    name = "model.layers.{}.mlp.up_proj.weight"
+    assert inputs[name.format(1)] == [name.format(1), name.format(2)]
+
+
+def test_filters_see_a_models_own_names_and_the_results_names(make_model):
+    one, two = make_model("one"), make_model("two", 1)
+    own = {"weight": [{"filter": "layers.2.", "value": 5}, {"value": 1}]}
+    normalize = [{"filter": "layers.3.", "value": False}, {"value": True}]
+    plan = make_plan(
+        slices("linear", part((one, 0, 3)), part((two, 1, 3, own)), parameters={"normalize": normalize})
+    )
+    values = {job.name: job.values for job in plan.jobs}
+    # layers 3 and 4 of the result are layers 1 and 2 of two
+    assert values["model.layers.4.mlp.up_proj.weight"]["weight"] == (5.0,)
+    assert values["model.layers.3.mlp.up_proj.weight"]["weight"] == (1.0,)
+    assert values["model.layers.3.mlp.up_proj.weight"]["normalize"] is False
+    assert values["model.layers.4.mlp.up_proj.weight"]["normalize"] is True
+
+
 def test_a_range_beyond_the_model(make_model):
     one = make_model("one")
     with pytest.raises(RecipeError, match=r"layer_range \[0, 9\] and it has 3 layers"):
