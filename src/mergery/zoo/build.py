@@ -128,12 +128,11 @@ def _train_apart(directory: Path, name: str, seed: int, size: str) -> Member:
     """Train one member in a process of its own."""
     command = [sys.executable, "-m", "mergery.zoo.worker", str(directory), name, str(seed), size]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode == 2:
-        told = json.loads(result.stdout)
-        raise ZooError(told["message"], fix=told["fix"])
-    if result.returncode != 0:
+    if result.returncode not in (0, 2):
         raise RuntimeError(f"training {name} in another process failed:\n{result.stderr}")
-    told = json.loads(result.stdout)
+    told = json.loads(result.stdout.splitlines()[-1])
+    if result.returncode == 2:
+        raise ZooError(told["message"], fix=told["fix"])
     plan = CURRICULUM.plan(name)
     path = directory / "models" / name
     return Member(name, plan.kind, path, plan.description, told["scores"], told["steps"], told["attempt"])
