@@ -24,7 +24,7 @@ __all__ = ["Demo", "Row", "run_demo"]
 
 TASK = "maths-j"
 LANGUAGE, MATHS = DEMO_EXPERTS
-TRIALS, POPULATION, SIGMA = 420, 12, 0.25
+TRIALS, POPULATION, SIGMA = 420, 14, 0.35
 WEIGHT = {"search": [-0.5, 3.0], "start": 0.8, "by": "block"}
 GRID = tuple(round(0.1 * step, 1) for step in range(1, 21))
 

@@ -1,4 +1,4 @@
-'''How a merge method is written: a pure function on stacked tensors, declared once by its signature.
+"""How a merge method is written: a pure function on stacked tensors, declared once by its signature.
 
 ::
 
@@ -16,7 +16,7 @@ and the contract tests.
 
 Nothing here imports torch: methods use the tensors' own methods, so recipes can be checked, and
 ``--help`` answered, without loading it.
-'''
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _SHARED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer
 """Files of a model directory that are the same for every member."""
 
 
-def ready_made(directory: Path) -> Zoo:
+def ready_made(directory: Path | str) -> Zoo:
     """Unpack the shipped zoo, in the layout of ``build``; takes a second.
 
     Args:
@@ -29,6 +29,7 @@ def ready_made(directory: Path) -> Zoo:
     Raises:
         ZooError: if the directory holds anything else.
     """
+    directory = Path(directory)
     if directory.exists() and (
         not directory.is_dir() or (any(directory.iterdir()) and not _is_ours(directory))
     ):
