@@ -196,9 +196,9 @@ def _plain(zoo: Zoo) -> Mapping[str, dict[str, object]]:
     return {
         "uniform average": {"merge_method": "linear", "models": [language, maths]},
         "task arithmetic": _arithmetic(zoo),
-        "ties": _recipe(zoo, "ties", [language, maths], parameters={"density": 0.2}),
-        "dare_ties": _recipe(zoo, "dare_ties", [language, maths], parameters={"density": 0.5}),
-        "slerp": {
+        "ties, density 0.2": _recipe(zoo, "ties", [language, maths], parameters={"density": 0.2}),
+        "dare_ties, density 0.5": _recipe(zoo, "dare_ties", [language, maths], parameters={"density": 0.5}),
+        "slerp, t 0.5": {
             "merge_method": "slerp",
             "base_model": language["model"],
             "models": [maths],

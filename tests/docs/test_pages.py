@@ -47,8 +47,8 @@ def test_the_readme_from_top_to_bottom(tmp_path):
 
 def test_the_readmes_python(tmp_path):
     (text,) = blocks("README.md", "python")
-    lines = [line for line in text.splitlines() if line and not line.startswith(("import", "from"))]
-    assert len(lines) <= 10
+    statements = [line for line in text.splitlines() if line and not line.startswith(("import", "from"))]
+    assert len(statements) <= 10
     done = subprocess.run(
         [sys.executable, "-c", shorter(text)], cwd=tmp_path, capture_output=True, text=True, check=False
     )

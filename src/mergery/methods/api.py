@@ -4,7 +4,6 @@
 
     @merge_method("task_arithmetic", paper="arXiv:2212.04089")
     def task_arithmetic(task_vectors: TaskVectors, *, weight: PerModel[Real] = each(1.0)) -> Tensor:
-        \"""Add weighted differences from the base.\"""
         return task_vectors.weighted_sum(weight)
 
 The first parameter's type says what the function works on: :class:`TaskVectors` (differences from the

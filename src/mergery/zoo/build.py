@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from mergery.errors import ZooError, near_miss
+from mergery.threads import torch_threads
 from mergery.zoo.language import words_of_j
 from mergery.zoo.manifest import Member, Zoo, items_path
 from mergery.zoo.measure import accuracy, pack
@@ -146,7 +147,7 @@ def train_member(directory: Path, plan: Plan, curriculum: Curriculum, *, seed: i
     """
     tokenizer = train_tokenizer()
     path = directory / "models" / plan.name
-    with one_thread():
+    with torch_threads(1):
         for attempt in range(_ATTEMPTS):
             model = new_model(tokenizer, size, number_of(f"{seed} {plan.name} {attempt}"))
             if plan.kind != "base":
@@ -237,17 +238,6 @@ def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, path
         model.config.dtype = torch.bfloat16
         model.save_pretrained(path)
     tokenizer.save_pretrained(path)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, and give back what there was."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
