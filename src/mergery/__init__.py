@@ -1,6 +1,7 @@
 """Mergery: breed a better language model out of existing ones, without training.
 
-Everything public is here, and loaded when it is first used: ``import mergery`` imports no torch.
+What most programs need is here, and loaded when it is first used: ``import mergery`` imports no torch.
+Searching is in :mod:`mergery.evolve`, scoring in :mod:`mergery.evaluate`, tiny experts in :mod:`mergery.zoo`.
 """
 
 from importlib import import_module
@@ -10,8 +11,6 @@ if TYPE_CHECKING:
     from mergery.checkpoint import Checkpoint, ModelRef
     from mergery.engine import LiveMerge, Merged, Plan, make_plan, merge
     from mergery.errors import MergeryError
-    from mergery.evaluate import evaluate
-    from mergery.evolve import SearchSpec, evolve
     from mergery.methods import merge_method
     from mergery.recipe import Recipe
     from mergery.zoo import Zoo
@@ -24,10 +23,7 @@ __all__ = [
     "ModelRef",
     "Plan",
     "Recipe",
-    "SearchSpec",
     "Zoo",
-    "evaluate",
-    "evolve",
     "make_plan",
     "merge",
     "merge_method",
@@ -41,10 +37,7 @@ _HOMES = {
     "ModelRef": "checkpoint",
     "Plan": "engine",
     "Recipe": "recipe",
-    "SearchSpec": "evolve",
     "Zoo": "zoo",
-    "evaluate": "evaluate",
-    "evolve": "evolve",
     "make_plan": "engine",
     "merge": "engine",
     "merge_method": "methods",

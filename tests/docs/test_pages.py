@@ -74,7 +74,7 @@ def test_the_error_that_the_readme_quotes(tmp_path):
 def test_the_searches_of_the_docs_are_searches():
     import yaml
 
-    from mergery import SearchSpec
+    from mergery.evolve import SearchSpec
 
     (text,) = blocks("docs/search.md", "yaml")
     assert SearchSpec.from_dict(yaml.safe_load(text)).search.trials > 0

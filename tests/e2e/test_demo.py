@@ -9,7 +9,7 @@ import sys
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import mergery
+from mergery.evaluate import evaluate
 
 KINDS = ["base", "expert", "expert", "control", *["plain"] * 5, "tuned", "evolved"]
 
@@ -44,7 +44,7 @@ def test_the_scores_are_those_of_the_models_on_disk(first, out):
     file = out / "zoo/items/maths-j.test.jsonl"
     items = [json.loads(line) for line in file.read_text().splitlines()]
     for name, directory in (("japanese", out / "zoo/models/japanese"), ("evolved", out / "evolved/model")):
-        outcomes = mergery.evaluate(directory, file).outcomes
+        outcomes = evaluate(directory, file).outcomes
         assert first["test"][name]["score"] == pytest.approx(outcomes.mean())
         model = AutoModelForCausalLM.from_pretrained(directory, dtype="float32")
         tokenizer = AutoTokenizer.from_pretrained(directory)
