@@ -177,7 +177,7 @@ def test_a_search_file_that_is_wrong(run, search, tmp_path, changes, message):
 
 
 def test_unknown_methods_and_models_in_the_other_verbs(run, tmp_path):
-    code, _, err = run("methods", "tie")
+    code, _, err = run("methods", "show", "tie")
     assert (code, "did you mean ties?" in err) == (2, True)
     code, _, err = run("inspect", tmp_path / "none")
     assert (code, "does not exist" in err) == (2, True)

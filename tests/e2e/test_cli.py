@@ -39,7 +39,7 @@ def test_methods_lists_all_and_shows_one():
     listing = run("methods")
     for name in ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp", "passthrough"):
         assert name in listing
-    shown = run("methods", "ties")
+    shown = run("methods", "show", "ties")
     for text in ("arXiv:2306.01708", "density", "0 to 1", "Departs from"):
         assert text in shown
 

@@ -25,7 +25,7 @@ app.command("merge")(merge.merge)
 app.command("plan")(plan.plan)
 app.command("evolve")(evolve.evolve)
 app.command("demo")(demo.demo)
-app.command("methods")(methods.methods)
+app.add_typer(methods.app, name="methods")
 app.command("inspect")(inspect.inspect)
 app.add_typer(zoo.app, name="zoo")
 

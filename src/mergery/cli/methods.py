@@ -6,26 +6,37 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["methods"]
+__all__ = ["app"]
+
+app = typer.Typer()
 
 
-def methods(
-    name: Annotated[str | None, typer.Argument(help="Show one method whole.")] = None,
-) -> None:
-    """List the merge methods, or show one whole."""
+@app.callback(invoke_without_command=True)
+def methods(context: typer.Context) -> None:
+    """List the merge methods; `show` one whole."""
     from rich.table import Table
 
     from mergery.cli.screen import console
     from mergery.methods import get_method, method_names
 
-    if name is None:
-        table = Table("method", "what it does", "parameters", box=None)
-        for known in method_names():
-            method = get_method(known)
-            table.add_row(known, method.summary, ", ".join(method.parameters))
-        console.print(table)
+    if context.invoked_subcommand:
         return
-    method = get_method(name, where="mergery methods")
+    table = Table("method", "what it does", "parameters", box=None)
+    for name in method_names():
+        method = get_method(name)
+        table.add_row(name, method.summary, ", ".join(method.parameters))
+    console.print(table)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A method's name.")]) -> None:
+    """Show one method: what it does, its paper, its departures, its parameters."""
+    from rich.table import Table
+
+    from mergery.cli.screen import console
+    from mergery.methods import get_method
+
+    method = get_method(name, where="mergery methods show")
     console.print(f"{method.name} ({method.paper})\n\n{method.documentation}\n", markup=False)
     table = Table("parameter", "for", "kind", "range", "default", box=None)
     for parameter in method.parameters.values():
