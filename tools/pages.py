@@ -79,7 +79,7 @@ def _parameters(method: MergeMethod) -> list[str]:
 def command_line_page() -> str:
     """The help text of every verb."""
     parts = ["# The command line", "", "Made from `mergery --help` by `make docs`."]
-    for verb in ("", *VERBS):
+    for verb in ("", *VERBS, *GROUPS):
         title = f"mergery {verb}".strip()
         parts += ["", f"## {title}", "", "```text", _help(verb), "```"]
     return "\n".join(parts) + "\n"
