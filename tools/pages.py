@@ -14,18 +14,8 @@ from pathlib import Path
 from mergery.methods import MergeMethod, get_method, method_names
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-VERBS = (
-    "merge",
-    "plan",
-    "evolve",
-    "demo",
-    "methods",
-    "methods show",
-    "inspect",
-    "zoo",
-    "zoo build",
-    "zoo ready",
-)
+VERBS = ("merge", "plan", "evolve", "demo", "methods", "methods show", "inspect")
+GROUPS = ("zoo", "zoo build", "zoo ready")
 
 
 def methods_page() -> str:
