@@ -7,6 +7,7 @@
     ├── CheckpointError          a model directory cannot be read or does not fit the others
     ├── OutputError              the place to write to cannot be used
     ├── DataError                task items cannot be used
+    ├── DeviceError              the device to compute on is not there
     ├── StudyError               a search's record cannot be continued
     ├── ZooError                 the tiny experts cannot be built or opened
     └── MissingExtraError        an optional package is needed and not installed
@@ -28,6 +29,7 @@ from collections.abc import Iterable
 __all__ = [
     "CheckpointError",
     "DataError",
+    "DeviceError",
     "MergeryError",
     "MissingExtraError",
     "OutputError",
@@ -66,6 +68,10 @@ class OutputError(MergeryError):
 
 class DataError(MergeryError):
     """Task items cannot be used."""
+
+
+class DeviceError(MergeryError):
+    """The device to compute on is not there."""
 
 
 class StudyError(MergeryError):

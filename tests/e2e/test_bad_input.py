@@ -106,6 +106,28 @@ def test_a_pickle(run, write, tmp_path, models):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_device_that_is_not_there(run, write, search, tmp_path):
+    searched = search()
+    recipe = write()
+    before = files(tmp_path)
+    for verb, path in (("merge", recipe), ("evolve", searched)):
+        code, _, err = run(verb, path, tmp_path / "out", "--device", "cudda")
+        assert code == 2
+        assert "device cudda: cannot be used" in err
+        assert files(tmp_path) == before
+
+
+def test_a_model_without_a_tokenizer(run, search, models, tmp_path):
+    for file in models[0].glob("tokenizer*"):
+        file.unlink()
+    searched = search()
+    before = files(tmp_path)
+    code, _, err = run("evolve", searched, tmp_path / "out")
+    assert code == 2
+    assert f"{models[0]}: transformers cannot load it" in err
+    assert files(tmp_path) == before
+
+
 def test_an_output_that_holds_something(run, write, tmp_path):
     recipe = write()
     (tmp_path / "out").mkdir()

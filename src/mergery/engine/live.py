@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from mergery.engine.execute import execute
 from mergery.engine.plan import make_plan, open_models
 from mergery.engine.sink import ModelSink
 from mergery.engine.source import DiskSource, MemorySource
+from mergery.engine.stock import load_stock
 from mergery.recipe import Recipe
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 __all__ = ["LiveMerge"]
 
@@ -35,16 +34,10 @@ class LiveMerge:
     """
 
     def __init__(self, recipe: Recipe, *, device: str = "cpu") -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         self._checkpoints = open_models(recipe)
         plan = make_plan(recipe, self._checkpoints)
         self._source = MemorySource(DiskSource(device))
-        directory = str(plan.donor.directory)
-        self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype="float32")
-        self.model.to(torch.device(device))  # type: ignore[arg-type]  # transformers declares no device
-        self.model.eval().requires_grad_(False)  # type: ignore[no-untyped-call]
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
+        self.model, self.tokenizer = load_stock(plan.donor.directory, device)
         self._sink = ModelSink(self.model)
         self._sink.check(job.name for job in plan.jobs)
 

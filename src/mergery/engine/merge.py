@@ -77,9 +77,10 @@ def merge(
     from mergery.engine.sink import DirectorySink
     from mergery.engine.source import DiskSource
 
+    source = DiskSource(device)
     with staged_directory(out) as staging:
         with DirectorySink(staging, [job.output for job in plan.jobs], shard_bytes) as sink:
-            execute(plan, DiskSource(device), sink, threads=threads or available_threads(), progress=progress)
+            execute(plan, source, sink, threads=threads or available_threads(), progress=progress)
         _write_companions(plan, staging, sink.files)
     return Merged(out, sink.files, plan.bytes_written, plan)
 

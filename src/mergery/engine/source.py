@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from mergery.checkpoint.safetensors import read_tensor
+from mergery.engine.stock import usable_device
 from mergery.errors import CheckpointError
 from mergery.methods import RandomKey, TaskVectors, Weights
 
@@ -39,7 +40,7 @@ class DiskSource:
     """Reads from the checkpoints each time; keeps nothing."""
 
     def __init__(self, device: str = "cpu") -> None:
-        self._device = device
+        self._device = usable_device(device)
 
     def stack(self, job: Job, seed: int) -> TaskVectors | Weights:
         """See :class:`Source`."""

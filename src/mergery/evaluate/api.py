@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mergery.errors import CheckpointError, DataError
+from mergery.checkpoint import Checkpoint
+from mergery.engine.stock import load_stock
+from mergery.errors import DataError
 from mergery.evaluate.items import Items, load_items
 from mergery.registry import Registry
 
@@ -160,8 +162,8 @@ def evaluate(
     """Score one model on task items.
 
     Args:
-        model: a model in memory, with its ``tokenizer``, or a model directory, which stock transformers
-            loads in float32.
+        model: a model in memory, with its ``tokenizer``; or a model directory or Hugging Face id, which stock
+            transformers loads in float32.
         items: items, or the path of their JSONL file.
         evaluator: a registered evaluator's name.
         tokenizer: of a model in memory.
@@ -170,11 +172,12 @@ def evaluate(
     Raises:
         DataError: if the items cannot be used.
         CheckpointError: if the model directory cannot be loaded.
+        DeviceError: if there is no such device.
     """
     chosen = get_evaluator(evaluator)
     asked = items if isinstance(items, Items) else load_items(items)
     if isinstance(model, Path | str):
-        model, own = _open(Path(model), device)
+        model, own = load_stock(Checkpoint.open(model).directory, device)
         tokenizer = tokenizer or own
     if tokenizer is None:
         raise ValueError("a model in memory needs its tokenizer")
@@ -185,22 +188,3 @@ def context_of(model: PreTrainedModel) -> int | None:
     """The longest text the model takes, in tokens, where its configuration says."""
     longest = getattr(model.config, "max_position_embeddings", None)
     return int(longest) if longest else None
-
-
-def _open(path: Path, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer of a directory, as any user of transformers loads them."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if not (path / "config.json").is_file():
-        raise CheckpointError(f"{path}: not a model directory (no config.json)", fix="give a model's folder")
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError) as problem:
-        raise CheckpointError(
-            f"{path}: transformers cannot load it: {problem}", fix="check the directory's files"
-        ) from problem
-    loaded.to(torch.device(device))  # type: ignore[arg-type]  # transformers declares no device
-    loaded.train(False)
-    return loaded, tokenizer
