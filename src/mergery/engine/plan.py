@@ -66,7 +66,6 @@ class Plan:
         models: the opened checkpoints, by reference.
         donor: the one that configuration and tokenizer come from.
         config: the result's configuration.
-        risks: what the user should know before running it.
     """
 
     recipe: Recipe
@@ -75,7 +74,11 @@ class Plan:
     models: Mapping[ModelRef, Checkpoint]
     donor: Checkpoint
     config: Mapping[str, object]
-    risks: tuple[str, ...]
+
+    @cached_property
+    def risks(self) -> tuple[str, ...]:
+        """What the user should know before running it; reads configurations and tokenizers."""
+        return tuple(_risks(self.donor, self.models.values()))
 
     @cached_property
     def bytes_read(self) -> int:
@@ -121,7 +124,6 @@ def make_plan(recipe: Recipe, models: Mapping[ModelRef, Checkpoint] | None = Non
         models=models,
         donor=donor,
         config=merged_config(donor, origin, recipe.out_dtype or recipe.dtype),
-        risks=tuple(_risks(donor, list(models.values()))),
     )
 
 
@@ -157,8 +159,15 @@ def _outside_layers(recipe: Recipe, models: Mapping[ModelRef, Checkpoint]) -> tu
 
 def _range(source: InputModel, models: Mapping[ModelRef, Checkpoint]) -> tuple[int, int]:
     """The layers that a source gives."""
-    count = layer_count(models[source.model])
+    checkpoint = models[source.model]
+    count = layer_count(checkpoint)
     start, end = source.layer_range or (0, count)
+    stacks = dict.fromkeys(parsed.stack for name in checkpoint.tensors if (parsed := layer_name(name)))
+    if source.layer_range and len(stacks) > 1:
+        raise RecipeError(
+            f"{source.model}: layer_range, and it has several stacks of layers: {', '.join(stacks)}",
+            fix="merge such a model whole, with models:",
+        )
     if end > count:
         raise RecipeError(
             f"{source.model}: layer_range [{start}, {end}] and it has {count} layers",

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, T5Config, T5ForConditionalGeneration
 
 from mergery.engine import make_plan
 from mergery.errors import CheckpointError, RecipeError
@@ -105,6 +105,18 @@ def test_slices_take_layers_from_where_they_are_told(make_model):
     assert origin["model.embed_tokens.weight"][0] == "one"
     assert origin["model.norm.weight"][0] == "two"
     assert plan.config["num_hidden_layers"] == 5
+
+
+def test_layers_of_a_model_with_two_stacks_are_merged_whole_only(make_model, tmp_path):
+    config = T5Config(vocab_size=23, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        T5ForConditionalGeneration(config).save_pretrained(tmp_path / name)
+    one, two = tmp_path / "one", tmp_path / "two"
+    plan = make_plan(recipe("linear", one, two))
+    assert sorted(job.name for job in plan.jobs) == sorted(load_file(one / "model.safetensors"))
+    with pytest.raises(RecipeError, match=r"several stacks of layers: decoder\.block\., encoder\.block\."):
+        make_plan(slices("linear", part((one, 0, 1), (two, 0, 1))))
 
 
 def test_configured_lists_follow_the_layers(make_model):

@@ -26,7 +26,7 @@ def test_what_is_no_model_directory(tmp_path):
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         evaluate(tmp_path, ONE)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(CheckpointError, match="neither model.safetensors"):
+    with pytest.raises(CheckpointError, match=r"neither model\.safetensors"):
         evaluate(tmp_path, ONE)
 
 
