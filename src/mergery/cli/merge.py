@@ -27,7 +27,8 @@ def merge(
     from mergery.engine import merge as run
 
     columns = ("merging", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet) as bar:
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
         task = bar.add_task("merging", total=None)
         merged = run(
             recipe,
