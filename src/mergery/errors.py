@@ -4,6 +4,7 @@
 
     MergeryError                 base of all; message and fix
     ├── RecipeError              a recipe or a search file says something wrong
+    │   └── RecipeErrors         it says several things wrong, found in one go
     ├── CheckpointError          a model directory cannot be read or does not fit the others
     ├── OutputError              the place to write to cannot be used
     ├── DataError                task items cannot be used
@@ -24,7 +25,7 @@ a defect of ours and exits with 1.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "CheckpointError",
@@ -34,6 +35,7 @@ __all__ = [
     "MissingExtraError",
     "OutputError",
     "RecipeError",
+    "RecipeErrors",
     "StudyError",
     "ZooError",
     "near_miss",
@@ -56,6 +58,22 @@ class MergeryError(Exception):
 
 class RecipeError(MergeryError):
     """A recipe or a search file says something wrong."""
+
+
+class RecipeErrors(RecipeError):
+    """All that one recipe says wrong; ``message`` and ``fix`` are those of the first mistake.
+
+    Attributes:
+        mistakes: each of them.
+    """
+
+    def __init__(self, mistakes: Sequence[RecipeError]) -> None:
+        super().__init__(mistakes[0].message, fix=mistakes[0].fix)
+        self.mistakes = tuple(mistakes)
+
+    def __str__(self) -> str:
+        """Every message with its fix."""
+        return "\n".join(map(str, self.mistakes))
 
 
 class CheckpointError(MergeryError):
