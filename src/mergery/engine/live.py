@@ -36,7 +36,7 @@ class LiveMerge:
     def __init__(self, recipe: Recipe, *, device: str = "cpu") -> None:
         self._checkpoints = open_models(recipe)
         plan = make_plan(recipe, self._checkpoints)
-        self._source = MemorySource(DiskSource(device))
+        self._source = MemorySource(DiskSource())
         self.model, self.tokenizer = load_stock(plan.donor.directory, device)
         self._sink = ModelSink(self.model)
         self._sink.check(job.name for job in plan.jobs)

@@ -11,7 +11,7 @@ from mergery.engine.configuration import copy_companions
 from mergery.engine.machine import available_threads
 from mergery.engine.output import check_free, staged_directory
 from mergery.engine.plan import Plan, make_plan
-from mergery.engine.record import lock_data, model_card
+from mergery.engine.record import lock_data, merge_key, model_card
 from mergery.recipe import Recipe
 
 __all__ = ["DEFAULT_SHARD_BYTES", "LOCK_FILE", "RECIPE_FILE", "Merged", "merge"]
@@ -77,10 +77,11 @@ def merge(
     from mergery.engine.sink import DirectorySink
     from mergery.engine.source import DiskSource
 
-    source = DiskSource(device)
     with staged_directory(out) as staging:
-        with DirectorySink(staging, [job.output for job in plan.jobs], shard_bytes) as sink:
-            execute(plan, source, sink, threads=threads or available_threads(), progress=progress)
+        tensors = [job.output for job in plan.jobs]
+        with DirectorySink(staging, tensors, shard_bytes, merge_key(plan, shard_bytes)) as sink, DiskSource() as source:
+            left = [job for job in plan.jobs if not sink.has(job.name)]
+            execute(plan, source, sink, jobs=left, threads=threads or available_threads(), progress=progress)
         _write_companions(plan, staging, sink.files)
     return Merged(out, sink.files, plan.bytes_written, plan)
 

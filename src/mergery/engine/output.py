@@ -41,9 +41,10 @@ def check_free(out: Path, size: int = 0) -> None:
 
 @contextmanager
 def staged_directory(out: Path) -> Iterator[Path]:
-    """A directory to fill, which takes the name ``out`` when all went well and vanishes when not.
+    """A directory to fill, which takes the name ``out`` when all went well.
 
-    What an interrupted run left under the staging name is removed by the next one.
+    What an interrupted run left under the staging name is there again for the next one. So it is after a
+    full disk and after Ctrl-C; after any other error it vanishes.
 
     Raises:
         OutputError: if another process is writing to the same place.
@@ -51,7 +52,6 @@ def staged_directory(out: Path) -> Iterator[Path]:
     staging = out.absolute().parent / f".{out.name}.partial"
     staging.mkdir(parents=True, exist_ok=True)
     with _locked(staging, out):
-        _empty(staging)
         try:
             yield staging
             for file in staging.iterdir():
@@ -59,6 +59,8 @@ def staged_directory(out: Path) -> Iterator[Path]:
             _sync(staging)
             _take_name(staging, out)
             _sync(staging.parent)
+        except (OutputError, KeyboardInterrupt):
+            raise
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
@@ -84,14 +86,6 @@ def _locked(directory: Path, out: Path) -> Iterator[None]:
         raise OutputError(f"{out}: another merge is writing there", fix="wait for it to end") from problem
     finally:
         os.close(descriptor)
-
-
-def _empty(directory: Path) -> None:
-    for left in directory.iterdir():
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
 
 
 def _sync(path: Path) -> None:

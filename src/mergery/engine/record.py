@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.engine.plan import Plan
 
-__all__ = ["file_digest", "lock_data", "model_card"]
+__all__ = ["file_digest", "lock_data", "merge_key", "model_card"]
 
 _LOCK_VERSION = 1
 
@@ -21,6 +22,18 @@ def file_digest(file: Path) -> str:
     """sha256 of a file, in hexadecimal: what the Hugging Face hub shows for it."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def merge_key(plan: Plan, shard_bytes: int) -> str:
+    """Names a merge: the same key is the same recipe on the same input files, cut the same way."""
+    stamps = [
+        (str(file), status.st_size, status.st_mtime_ns)
+        for checkpoint in plan.models.values()
+        for file in checkpoint.files
+        for status in [file.stat()]
+    ]
+    text = json.dumps([version("mergery"), plan.recipe.digest, shard_bytes, stamps])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def lock_data(plan: Plan, directory: Path, weights: Iterable[str]) -> dict[str, object]:

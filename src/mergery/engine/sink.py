@@ -1,34 +1,96 @@
-"""Where the tensors of a merge go: files laid out in advance, or a live model."""
+"""Where the tensors of a merge go: files laid out in advance, a live model, or nowhere."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
-import torch
+import xxhash
 
 from mergery.checkpoint.checkpoint import INDEX_FILE, SINGLE_FILE
 from mergery.checkpoint.safetensors import ShardLayout, TensorInfo
-from mergery.errors import CheckpointError
+from mergery.engine.journal import Journal
+from mergery.errors import CheckpointError, OutputError
+from mergery.stack.rows import Bits
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-__all__ = ["DirectorySink", "ModelSink", "Sink"]
+__all__ = ["DirectorySink", "ModelSink", "NullSink", "Sink", "Write"]
 
 _METADATA = {"format": "pt"}
+
+Write: TypeAlias = Callable[[int, Bits], None]
+"""Takes the elements of a tensor from a first one on; in order, without gaps."""
 
 
 class Sink(Protocol):
     """Takes finished tensors, in any order, from any thread."""
 
-    def write(self, name: str, tensor: Tensor) -> None:
-        """Take one tensor."""
+    def tensor(self, info: TensorInfo) -> AbstractContextManager[Write]:
+        """Take one tensor, piece by piece; it is complete when the context ends without an error."""
         ...
+
+
+class _Shard:
+    """One file being written.
+
+    Attributes:
+        layout: where its tensors stand.
+        digests: of the tensors that are complete.
+    """
+
+    def __init__(self, directory: Path, layout: ShardLayout, digests: Mapping[str, str] | None) -> None:
+        self.layout = layout
+        self.digests = dict(digests or {})
+        self.file = directory / layout.file
+        self._lock = threading.Lock()
+        self._descriptor = -1 if digests is not None else self._laid_out()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its tensors are complete."""
+        return len(self.digests) == len(self.layout.starts)
+
+    def write(self, start: int, piece: memoryview) -> None:
+        """Write bytes at their place."""
+        done = 0
+        with _writing(self.file):
+            while done < len(piece):
+                done += os.pwrite(self._descriptor, piece[done:], start + done)
+
+    def complete(self, name: str, digest: str) -> bool:
+        """Record a tensor; whether it was the last one."""
+        with self._lock:
+            self.digests[name] = digest
+            return self.finished
+
+    def close(self, *, sync: bool) -> None:
+        """Close the file, and make sure that it is on the disk."""
+        if self._descriptor >= 0:
+            if sync:
+                with _writing(self.file):
+                    os.fsync(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _laid_out(self) -> int:
+        with _writing(self.file):
+            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                os.posix_fallocate(descriptor, 0, self.layout.bytes)
+            except OSError as problem:
+                if problem.errno == errno.ENOSPC:
+                    raise
+                os.truncate(descriptor, self.layout.bytes)  # a file system that cannot allocate in advance
+            os.pwrite(descriptor, self.layout.header, 0)
+        return descriptor
 
 
 class DirectorySink:
@@ -38,59 +100,67 @@ class DirectorySink:
         directory: an existing directory.
         tensors: all that will be written, in checkpoint order.
         shard_bytes: size of a shard, exceeded only by a single tensor that is larger.
+        key: names the merge; shards that an interrupted merge of the same key finished are kept.
     """
 
-    def __init__(self, directory: Path, tensors: Iterable[TensorInfo], shard_bytes: int) -> None:
+    def __init__(self, directory: Path, tensors: Iterable[TensorInfo], shard_bytes: int, key: str) -> None:
         self._directory = directory
-        shards = list(_shards(tensors, shard_bytes))
-        width = max(5, len(str(len(shards))))
-        total = f"{len(shards):0{width}}"
-        self._layouts = [
-            ShardLayout.of(
-                SINGLE_FILE if len(shards) == 1 else f"model-{number:0{width}}-of-{total}.safetensors",
-                shard,
-                _METADATA,
-            )
-            for number, shard in enumerate(shards, 1)
-        ]
-        self._size = sum(info.bytes for shard in shards for info in shard)
-        self._open = ExitStack()
-        self._places: dict[str, tuple[int, int]] = {}
+        self._layouts = _layouts(list(_shards(tensors, shard_bytes)))
+        self._journal = Journal(directory, key)
+        self._shards: list[_Shard] = []
+        self._places: dict[str, _Shard] = {}
 
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the weight files."""
         return tuple(layout.file for layout in self._layouts)
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """The digest of every tensor written, by name, file after file."""
+        return {name: shard.digests[name] for shard in self._shards for name in shard.layout.starts}
+
+    def has(self, name: str) -> bool:
+        """Whether a tensor was already written, by a merge that was interrupted."""
+        return name in self._places[name].digests
+
     def __enter__(self) -> Self:
         for layout in self._layouts:
-            stream = self._open.enter_context((self._directory / layout.file).open("wb", buffering=0))
-            stream.truncate(layout.bytes)
-            stream.write(layout.header)
-            self._places |= {name: (stream.fileno(), start) for name, start in layout.starts.items()}
+            shard = _Shard(self._directory, layout, self._journal.verified(layout))
+            self._shards.append(shard)
+            self._places |= dict.fromkeys(layout.starts, shard)
         return self
 
-    def write(self, name: str, tensor: Tensor) -> None:
-        """Write one tensor at its place."""
-        descriptor, start = self._places[name]
-        view = memoryview(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        done = 0
-        while done < len(view):
-            done += os.pwrite(descriptor, view[done:], start + done)
+    @contextmanager
+    def tensor(self, info: TensorInfo) -> Iterator[Write]:
+        """See :class:`Sink`."""
+        shard = self._places[info.name]
+        begin = shard.layout.starts[info.name]
+        digest = xxhash.xxh3_128()
+
+        def write(start: int, piece: Bits) -> None:
+            data = piece.data.cast("B")
+            digest.update(data)
+            shard.write(begin + start * piece.itemsize, data)
+
+        yield write
+        if shard.complete(info.name, digest.hexdigest()):
+            shard.close(sync=True)
+            self._journal.finish(shard.layout.file, shard.digests)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for shard in self._shards:
+            shard.close(sync=False)
         if kind is None:
-            for descriptor in dict.fromkeys(descriptor for descriptor, _ in self._places.values()):
-                os.fsync(descriptor)
-        self._open.close()
-        if kind is None and len(self._layouts) > 1:
-            index = {
-                "metadata": {"total_size": self._size},
-                "weight_map": {
-                    name: layout.file for layout in self._layouts for name in sorted(layout.starts)
-                },
-            }
-            (self._directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+            if len(self._layouts) > 1:
+                self._write_index()
+            self._journal.remove()
+
+    def _write_index(self) -> None:
+        size = sum(layout.bytes - len(layout.header) for layout in self._layouts)
+        places = {name: layout.file for layout in self._layouts for name in sorted(layout.starts)}
+        index = {"metadata": {"total_size": size}, "weight_map": places}
+        (self._directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
 
 
 class ModelSink:
@@ -112,9 +182,59 @@ class ModelSink:
                     fix="merge to a directory, and score that, for this architecture",
                 )
 
-    def write(self, name: str, tensor: Tensor) -> None:
-        """Copy one tensor into its parameter."""
-        self._tensors[name].copy_(tensor)
+    @contextmanager
+    def tensor(self, info: TensorInfo) -> Iterator[Write]:
+        """See :class:`Sink`."""
+        import torch
+
+        from mergery.checkpoint.safetensors import torch_dtype
+
+        flat = self._tensors[info.name].view(-1)
+        dtype = torch_dtype(info.dtype)
+
+        def write(start: int, piece: Bits) -> None:
+            elements = torch.from_numpy(piece).view(dtype)
+            first = start * piece.itemsize // dtype.itemsize
+            flat[first : first + elements.numel()].copy_(elements)
+
+        yield write
+
+
+class NullSink:
+    """Takes everything and keeps nothing: for measuring what a merge costs without its output."""
+
+    @contextmanager
+    def tensor(self, info: TensorInfo) -> Iterator[Write]:  # noqa: ARG002 - the protocol's
+        """See :class:`Sink`."""
+        yield lambda start, piece: None  # noqa: ARG005 - the protocol's
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Turn the system's errors into ours."""
+    try:
+        yield
+    except OSError as problem:
+        full = problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise OutputError(
+            f"{file.name}: cannot be written: {problem.strerror}",
+            fix="make room on the disk and run the same command again: finished shards are kept"
+            if full
+            else "check the disk and its permissions, and run the same command again",
+        ) from problem
+
+
+def _layouts(shards: list[list[TensorInfo]]) -> list[ShardLayout]:
+    width = max(5, len(str(len(shards))))
+    total = f"{len(shards):0{width}}"
+    return [
+        ShardLayout.of(
+            SINGLE_FILE if len(shards) == 1 else f"model-{number:0{width}}-of-{total}.safetensors",
+            shard,
+            _METADATA,
+        )
+        for number, shard in enumerate(shards, 1)
+    ]
 
 
 def _shards(tensors: Iterable[TensorInfo], limit: int) -> Iterator[list[TensorInfo]]:

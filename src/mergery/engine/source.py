@@ -2,73 +2,99 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import threading
+from types import TracebackType
+from typing import Protocol, Self
 
-import torch
+import numpy as np
 
-from mergery.checkpoint.safetensors import read_tensor
-from mergery.engine.stock import usable_device
-from mergery.errors import CheckpointError
-from mergery.methods import RandomKey, TaskVectors, Weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mergery.checkpoint import TensorInfo
-    from mergery.engine.plan import Job
+from mergery.checkpoint import TensorInfo
+from mergery.checkpoint.safetensors import ITEM_BYTES
+from mergery.engine.files import InputFiles
+from mergery.stack.kernels import widen
+from mergery.stack.rows import ArrayRows, Bits, Rows, raw_type
 
 __all__ = ["DiskSource", "MemorySource", "Source"]
 
+_NUMPY = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
 
 class Source(Protocol):
-    """Gives a job its tensors."""
+    """Gives the operands of a job."""
 
-    def stack(self, job: Job, seed: int) -> TaskVectors | Weights:
-        """The job's models, flattened and stacked: ``(K, n)`` float32."""
+    def rows(self, info: TensorInfo) -> Rows:
+        """One tensor, to be read piece by piece."""
         ...
 
-    def base(self, job: Job) -> Tensor:
-        """The job's base, flattened: ``(n,)`` float32."""
+    def read_bytes(self, info: TensorInfo, start: int, out: memoryview) -> None:
+        """Bytes of one tensor as they are stored, for those that are copied and not merged."""
         ...
 
-    def plain(self, info: TensorInfo) -> Tensor:
-        """One tensor as it is stored, for those that are copied and not merged."""
+    def prefetch(self, info: TensorInfo) -> None:
+        """Say that a tensor will be read soon."""
         ...
 
 
 class DiskSource:
-    """Reads from the checkpoints each time; keeps nothing."""
+    """Reads from the checkpoints each time; keeps nothing but open files."""
 
-    def __init__(self, device: str = "cpu") -> None:
-        self._device = usable_device(device)
+    def __init__(self) -> None:
+        self._files = InputFiles()
 
-    def stack(self, job: Job, seed: int) -> TaskVectors | Weights:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._files.check_unchanged()
+        finally:
+            self._files.close()
+
+    def rows(self, info: TensorInfo) -> Rows:
         """See :class:`Source`."""
-        key = RandomKey(seed, job.name)
-        values = torch.empty(len(job.inputs), job.output.elements, device=self._device)
-        for row, info in zip(values, job.inputs, strict=True):
-            row.copy_(self._flat(info))
-        if job.base is None:
-            return Weights(values, job.output.shape, key)
-        values -= self.base(job)
-        return TaskVectors(values, job.output.shape, key)
+        return _StoredRows(self, info)
 
-    def base(self, job: Job) -> Tensor:
+    def read_bytes(self, info: TensorInfo, start: int, out: memoryview) -> None:
         """See :class:`Source`."""
-        assert job.base is not None
-        return self._flat(job.base).to(self._device, torch.float32)
+        self._files.read(info.file, info.start + start, out, what=info.name)
 
-    def plain(self, info: TensorInfo) -> Tensor:
+    def prefetch(self, info: TensorInfo) -> None:
         """See :class:`Source`."""
-        return read_tensor(info)
+        self._files.prefetch(info.file, info.start, info.bytes)
 
-    def _flat(self, info: TensorInfo) -> Tensor:
-        tensor = read_tensor(info).flatten()
-        if not bool(tensor.isfinite().all()):
-            raise CheckpointError(
-                f"{info.file}: {info.name} holds NaN or infinite values", fix="merge without this model"
-            )
-        return tensor
+
+class _StoredRows:
+    """A tensor of a file."""
+
+    def __init__(self, source: DiskSource, info: TensorInfo) -> None:
+        self._source, self._info = source, info
+
+    @property
+    def dtype(self) -> str:
+        return self._info.dtype
+
+    @property
+    def origin(self) -> str:
+        return f"{self._info.file}: {self._info.name}"
+
+    def read(self, start: int, out: Bits) -> None:
+        stored = _NUMPY[self._info.dtype]
+        held = out if out.dtype == stored else np.empty(out.size, stored)
+        self._source.read_bytes(self._info, start * ITEM_BYTES[self._info.dtype], held.view(np.uint8).data)
+        if held is not out:
+            to_float32(held, out)
+
+
+def to_float32(held: Bits, out: Bits) -> None:
+    """Widen stored elements: bits of bfloat16, or any of numpy's floats."""
+    if held.dtype == np.uint16:
+        widen(held, out)
+    else:
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is reported as such
+            out[:] = held
 
 
 class MemorySource:
@@ -76,23 +102,23 @@ class MemorySource:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._stacks: dict[tuple[int, str, tuple[TensorInfo, ...]], TaskVectors | Weights] = {}
-        self._bases: dict[TensorInfo, Tensor] = {}
+        self._held: dict[TensorInfo, ArrayRows] = {}
+        self._lock = threading.Lock()
 
-    def stack(self, job: Job, seed: int) -> TaskVectors | Weights:
+    def rows(self, info: TensorInfo) -> Rows:
         """See :class:`Source`."""
-        place = (seed, job.name, job.sources)
-        if place not in self._stacks:
-            self._stacks[place] = self._source.stack(job, seed)
-        return self._stacks[place]
+        held = self._held.get(info)
+        if held is None:
+            rows = self._source.rows(info)
+            values = np.empty(info.elements, raw_type([rows.dtype]))
+            rows.read(0, values)
+            with self._lock:
+                held = self._held.setdefault(info, ArrayRows(values, rows.origin))
+        return held
 
-    def base(self, job: Job) -> Tensor:
+    def read_bytes(self, info: TensorInfo, start: int, out: memoryview) -> None:
         """See :class:`Source`."""
-        assert job.base is not None
-        if job.base not in self._bases:
-            self._bases[job.base] = self._source.base(job)
-        return self._bases[job.base]
+        self._source.read_bytes(info, start, out)
 
-    def plain(self, info: TensorInfo) -> Tensor:
+    def prefetch(self, info: TensorInfo) -> None:
         """See :class:`Source`."""
-        return self._source.plain(info)

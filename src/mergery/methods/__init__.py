@@ -8,14 +8,14 @@ from mergery.methods.api import (
     Parameter,
     PerModel,
     Real,
+    Scalar,
     Value,
     each,
     get_method,
     merge_method,
     method_names,
 )
-from mergery.methods.random import RandomKey
-from mergery.methods.stack import Stack, TaskVectors, Weights
+from mergery.stack import RandomKey, Stack, TaskVectors, Weights
 
 __all__ = [
     "Fraction",
@@ -26,6 +26,7 @@ __all__ = [
     "PerModel",
     "RandomKey",
     "Real",
+    "Scalar",
     "Stack",
     "TaskVectors",
     "Value",

@@ -3,18 +3,20 @@
 ::
 
     @merge_method("task_arithmetic", paper="arXiv:2212.04089")
-    def task_arithmetic(task_vectors: TaskVectors, *, weight: PerModel[Real] = each(1.0)) -> Tensor:
+    def task_arithmetic(task_vectors: TaskVectors, *, weight: PerModel[Real] = each(1.0)) -> Merged:
         return task_vectors.weighted_sum(weight)
 
 The first parameter's type says what the function works on: :class:`TaskVectors` (differences from the
-base; the engine subtracts it before and adds it after) or :class:`Weights` (the models' own tensors).
-The keyword-only parameters are the recipe's: their annotations give kind and range, their defaults the
+base; the engine subtracts it before and adds it after), :class:`Weights` (the models' own tensors), or
+:class:`Stack` (differences if the recipe has a base, else weights). The function is called once for each
+tensor, asks the stack for the reductions it needs, and answers with a description of the result
+(:mod:`mergery.stack.result`) that the engine computes piece by piece. The keyword-only parameters are the recipe's: their annotations give kind and range, their defaults the
 default. A trailing underscore is dropped in recipes (``lambda_`` is ``lambda``). From this one
 declaration come the checking of recipes, the error texts, ``mergery methods show``, the search ranges
 and the contract tests.
 
-Nothing here imports torch: methods use the tensors' own methods, so recipes can be checked, and
-``--help`` answered, without loading it.
+Nothing here imports torch: functions of chunks use the tensors' own methods, so recipes can be checked,
+and most merges run, without loading it.
 """
 
 from __future__ import annotations
@@ -23,14 +25,11 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from mergery.errors import RecipeError, near_miss
-from mergery.methods.stack import TaskVectors, Weights
 from mergery.registry import Registry
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mergery.stack import Merged, Stack, TaskVectors, Weights
 
 __all__ = [
     "Fraction",
@@ -40,6 +39,7 @@ __all__ = [
     "Parameter",
     "PerModel",
     "Real",
+    "Scalar",
     "Value",
     "each",
     "get_method",
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 T = TypeVar("T", float, int, bool)
-F = TypeVar("F", bound=Callable[..., "Tensor"])
+F = TypeVar("F", bound=Callable[..., Merged])
 
 
 class PerModel(tuple[T, ...]):
@@ -57,7 +57,10 @@ class PerModel(tuple[T, ...]):
     __slots__ = ()
 
 
-Value: TypeAlias = "float | int | bool | PerModel[float] | PerModel[int] | PerModel[bool]"
+Scalar: TypeAlias = "float | int | bool | str"
+"""One value of one parameter."""
+
+Value: TypeAlias = "Scalar | PerModel[float] | PerModel[int] | PerModel[bool]"
 """What a method receives for one parameter."""
 
 
@@ -94,29 +97,40 @@ class Parameter:
         name: as written in recipes (``lambda``).
         argument: as the function calls it (``lambda_``).
         per_model: whether each model has a value of its own.
-        kind: ``float``, ``int`` or ``bool``.
-        interval: values admitted; none for ``bool``.
+        kind: ``float``, ``int``, ``bool`` or ``str``.
+        interval: values admitted; none for ``bool`` and ``str``.
         default: used where the recipe says nothing; ``None`` if the recipe must say.
+        choices: words admitted, for ``str``.
     """
 
     name: str
     argument: str
     per_model: bool
-    kind: type[float] | type[int] | type[bool]
+    kind: type[float] | type[int] | type[bool] | type[str]
     interval: Interval | None
-    default: float | int | bool | None
+    default: Scalar | None
+    choices: tuple[str, ...] = ()
 
     @property
     def search(self) -> tuple[float, float] | None:
         """The range a search takes when none is named."""
         return self.interval.search if self.interval else None
 
-    def check(self, value: float | int | bool, where: str) -> float | int | bool:
+    def check(self, value: Scalar, where: str) -> Scalar:
         """The value in this parameter's kind.
 
         Raises:
-            RecipeError: if it is not of the kind, or outside the interval.
+            RecipeError: if it is not of the kind, outside the interval, or none of the choices.
         """
+        if self.kind is str:
+            if value not in self.choices:
+                raise RecipeError(
+                    f"{where}: {self.name} is one of {', '.join(self.choices)}, got {value}",
+                    fix=near_miss(str(value), self.choices),
+                )
+            return value
+        if isinstance(value, str):
+            raise RecipeError(f"{where}: {self.name} is a number, got {value!r}", fix="write a number")
         number = float(value)
         if self.kind is bool:
             if number not in (0.0, 1.0):
@@ -142,22 +156,22 @@ class MergeMethod:
 
     Attributes:
         name: as written in recipes.
-        function: ``(stack, **parameters) -> (n,) float32``.
+        function: ``(stack, **parameters) -> Merged``.
         paper: where it is defined.
         parameters: by recipe name, in the order of the signature.
-        on_task_vectors: works on differences from the base, not on the weights.
+        on: what its first parameter's type says it works on.
         base: ``required``, ``optional`` or ``forbidden`` in the recipe; ``first`` if it is required and
-            the stack's first model.
+            the stack's first model; ``listed`` if a base, where there is one, is one more model.
         models: smallest and largest number of tensors in the stack.
         random: draws a mask, so that the order of models matters.
         ignores: parameters that other tools write and that change nothing here.
     """
 
     name: str
-    function: Callable[..., Tensor]
+    function: Callable[..., Merged]
     paper: str
     parameters: Mapping[str, Parameter]
-    on_task_vectors: bool
+    on: type[Stack]
     base: str
     models: tuple[int, float]
     random: bool
@@ -172,6 +186,10 @@ class MergeMethod:
     def documentation(self) -> str:
         """The whole docstring."""
         return inspect.getdoc(self.function) or ""
+
+    def on_task_vectors(self, based: bool) -> bool:
+        """Whether it is given differences from the base, in a recipe with a base or without one."""
+        return self.on is TaskVectors or (self.on is Stack and based)
 
     def parameter(self, name: str, *, where: str) -> Parameter | None:
         """The declared parameter; ``None`` for one that is accepted and changes nothing.
@@ -188,7 +206,7 @@ class MergeMethod:
             fix=near_miss(name, self.parameters) if self.parameters else f"{self.name} has no parameters",
         )
 
-    def __call__(self, stack: TaskVectors | Weights, values: Mapping[str, Value]) -> Tensor:
+    def __call__(self, stack: Stack, values: Mapping[str, Value]) -> Merged:
         """Merge one stack; ``values`` go by recipe name."""
         return self.function(
             stack, **{parameter.argument: values[name] for name, parameter in self.parameters.items()}
@@ -234,17 +252,17 @@ def merge_method(
     Args:
         name: as recipes write it.
         paper: where the method is defined: an arXiv number, or a project.
-        base: ``required``, ``optional``, ``forbidden`` or ``first``; by default ``required`` for
-            functions of task vectors and ``optional`` for functions of weights.
+        base: ``required``, ``optional``, ``forbidden``, ``first`` or ``listed``; by default
+            ``required`` for functions of task vectors and ``optional`` for others.
         models: smallest and largest number of tensors in the stack.
-        random: whether it draws from :meth:`Stack.uniform`.
+        random: whether it draws random numbers.
         ignores: parameters to accept without effect.
     """
 
     def register(function: F) -> F:
-        hints = get_type_hints(function, _Names(function.__globals__), include_extras=True)
+        hints = get_type_hints(function, include_extras=True)
         stack, *keywords = inspect.signature(function).parameters.values()
-        on_task_vectors = hints[stack.name] is TaskVectors
+        on = hints[stack.name]
         declared = [_declare(keyword, hints[keyword.name]) for keyword in keywords]
         _METHODS.add(
             name,
@@ -253,8 +271,8 @@ def merge_method(
                 function=function,
                 paper=paper,
                 parameters={parameter.name: parameter for parameter in declared},
-                on_task_vectors=on_task_vectors,
-                base=base or ("required" if on_task_vectors else "optional"),
+                on=on,
+                base=base or ("required" if on is TaskVectors else "optional"),
                 models=models,
                 random=random,
                 ignores=ignores,
@@ -265,22 +283,14 @@ def merge_method(
     return register
 
 
-class _Names(dict[str, Any]):
-    """A module's names, with ``Tensor`` standing for a class that only type checkers import."""
-
-    def __missing__(self, name: str) -> object:
-        if name == "Tensor":
-            return object
-        raise KeyError(name)
-
-
 def _declare(keyword: inspect.Parameter, hint: Any) -> Parameter:
     """Read one keyword-only parameter of a method."""
     per_model = get_origin(hint) is PerModel
     if per_model:
         (hint,) = get_args(hint)
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
     interval = next((extra for extra in get_args(hint)[1:] if isinstance(extra, Interval)), None)
-    kind = get_args(hint)[0] if interval else hint
+    kind = str if choices else get_args(hint)[0] if interval else hint
     default = None if keyword.default is inspect.Parameter.empty else keyword.default
     return Parameter(
         name=keyword.name.removesuffix("_"),
@@ -289,4 +299,5 @@ def _declare(keyword: inspect.Parameter, hint: Any) -> Parameter:
         kind=kind,
         interval=interval,
         default=default[0] if isinstance(default, PerModel) else default,
+        choices=choices,
     )

@@ -7,13 +7,9 @@ so one pass over the tensors for the Gram matrix and one for the sum suffice.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from mergery.methods.api import Fraction, merge_method
-from mergery.methods.stack import Weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mergery.stack import Merged, Weights
 
 __all__ = ["slerp"]
 
@@ -22,7 +18,7 @@ _SMALLEST_NORM = 1e-8
 
 
 @merge_method("slerp", paper="Shoemake 1985, doi:10.1145/325165.325242", base="first", models=(2, 2))
-def slerp(weights: Weights, *, t: Fraction) -> Tensor:
+def slerp(weights: Weights, *, t: Fraction) -> Merged:
     """Interpolate between the base and one other model along the great circle (SLERP).
 
     ``sin((1-t) w)/sin(w) theta_0 + sin(t w)/sin(w) theta_1``, where w is the angle between the two
@@ -31,11 +27,11 @@ def slerp(weights: Weights, *, t: Fraction) -> Tensor:
     (``|cos w| > 0.9995``) are interpolated linearly.
 
     Args:
-        weights: ``(2, n)``, the base first.
+        weights: two models, the base first.
         t: 0 gives the base, 1 the other model.
     """
     gram = weights.gram
-    norms = gram.diagonal().sqrt().tolist()
+    norms = [math.sqrt(square) for square in gram.diagonal()]
     cosine = float(gram[0, 1]) / math.prod(max(norm, _SMALLEST_NORM) for norm in norms)
     if abs(cosine) > _NEARLY_PARALLEL:
         return weights.weighted_sum((1.0 - t, t))

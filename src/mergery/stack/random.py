@@ -36,27 +36,28 @@ class RandomKey:
     name: str = ""
 
     def stream(self, model: int) -> int:
-        """Where the counter of one model starts, as a signed 64-bit integer."""
+        """Where the counter of one model starts, as an unsigned 64-bit integer."""
         text = f"{self.seed}\0{self.name}\0{model}".encode()
-        return int.from_bytes(hashlib.sha256(text).digest()[:8], "little", signed=True)
+        return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
 
 
-def uniform(key: RandomKey, models: int, elements: int, like: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1), multiples of 2**-24.
+def uniform(key: RandomKey, models: int, first: int, elements: int, like: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1), multiples of 2**-24, on any device.
 
     Args:
         key: names the tensor.
         models: K, the number of rows.
-        elements: n, the number of columns.
+        first: the first element.
+        elements: m, the number of columns.
         like: a tensor on the device to compute on.
 
     Returns:
-        ``(K, n)`` float32.
+        ``(K, m)`` float32.
     """
     numbers = like.new_empty(models, elements)
-    counter = like.new_ones(elements, dtype=_int64(like)).cumsum_(0).mul_(_signed(_GOLDEN_GAMMA))
+    counter = like.new_ones(elements, dtype=_int64(like)).cumsum_(0).add_(first).mul_(_signed(_GOLDEN_GAMMA))
     for model, row in enumerate(numbers):
-        state = counter + key.stream(model)
+        state = counter + _signed(key.stream(model))
         for shift, factor in _MIX:
             state ^= _shift_right(state, shift)
             state *= _signed(factor)

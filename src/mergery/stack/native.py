@@ -1,0 +1,264 @@
+"""A stack computed on the processor, chunk by chunk, in buffers that are used again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergery.errors import CheckpointError
+from mergery.stack import kernels
+from mergery.stack.order import LOWER_BINS, UPPER_BINS, select
+from mergery.stack.random import RandomKey
+from mergery.stack.result import Combination, Merged, Sparsity
+from mergery.stack.rows import Bits, Rows, raw_type
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergery.stack.chunk import Chunk
+
+__all__ = ["CHUNK", "NativeCompute", "Workspace", "checked_finite"]
+
+CHUNK = 1 << 17
+"""Elements of a chunk. Sums are made chunk by chunk, so their last bits depend on it: not a setting."""
+
+ChunkFunction = Callable[["Chunk"], "Tensor"]
+
+
+class Workspace:
+    """One thread's buffers: they grow to what is needed and are used for tensor after tensor."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, NDArray[np.uint8]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Bits:
+        """A buffer of this shape; what it held before under this name is overwritten."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        held = self._buffers.get(name)
+        if held is None or held.nbytes < size:
+            held = self._buffers[name] = np.empty(size, np.uint8)
+        return held[:size].view(dtype).reshape(shape)
+
+
+class NativeCompute:
+    """Reads and reduces one tensor's stack.
+
+    Args:
+        models: the tensor in each of K models.
+        base: in the base, for differences from it.
+        shape: its shape.
+        key: names it for random numbers.
+        workspace: the thread's buffers.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Rows],
+        base: Rows | None,
+        shape: tuple[int, ...],
+        key: RandomKey,
+        workspace: Workspace,
+    ) -> None:
+        self._operands = [*([base] if base else []), *models]
+        self._based = base is not None
+        self._count = len(models)
+        self._row = shape[-1] if shape else 1
+        self._key = key
+        self._workspace = workspace
+        self._raw = raw_type([operand.dtype for operand in self._operands])
+        self._checked = False
+        self.elements = math.prod(shape)
+        self.survival = np.zeros(4)
+
+    def chunks(self, rows: bool = False) -> Iterator[tuple[int, Bits]]:
+        """First element and ``(R, m)`` raw elements of each chunk, the base first if there is one.
+
+        Raises:
+            CheckpointError: where an operand cannot be read, or is not finite.
+        """
+        step = max(1, CHUNK // self._row) * self._row if rows else CHUNK
+        for first in range(0, self.elements, step):
+            size = min(step, self.elements - first)
+            held = self._workspace.array("rows", (len(self._operands), size), self._raw)
+            for row, operand in zip(held, self._operands, strict=True):
+                operand.read(first, row)
+                if not self._checked:
+                    checked_finite(row, operand.origin)
+            yield first, held
+        self._checked = True
+
+    def gram(self, rows: bool) -> NDArray[np.float64]:
+        """Inner products, ``(1 or n / row, K, K)``; see :class:`~mergery.stack.stack.Compute`."""
+        sums = np.zeros((self.elements // self._row if rows else 1, self._count, self._count))
+        for first, held in self.chunks(rows):
+            begin = first // self._row if rows else 0
+            part = sums[begin : begin + held.shape[1] // self._row] if rows else sums
+            kernels.gram(held, self._based, self._row if rows else 0, part)
+        lower = np.tril(sums)
+        return lower + np.tril(sums, -1).transpose(0, 2, 1)
+
+    def magnitudes(self, sparsity: Sparsity) -> NDArray[np.float64]:
+        """Sums of magnitudes before and after sparsifying, ``(K, 2)``."""
+        sums = np.zeros((self._count, 2))
+        packed = self._packed(sparsity)
+        for first, held in self.chunks(sparsity.ranked):
+            kernels.magnitudes(held, self._based, first, self._row * sparsity.ranked, packed, sums)
+        return sums
+
+    def kth_magnitude(self, ranks: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Magnitudes by rank (0 the smallest): ``(K, T)`` ranks, ``(K, T)`` values."""
+        return select(self.histogram, self.refine, np.array(ranks, np.int64))
+
+    def histogram(self) -> NDArray[np.int64]:
+        """Counts of magnitudes by upper bits; see :mod:`.order`."""
+        counts = np.zeros((self._count, UPPER_BINS), np.int64)
+        for _, held in self.chunks():
+            kernels.histogram(held, self._based, counts)
+        return counts
+
+    def refine(self, wanted: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Counts of magnitudes by lower bits; see :mod:`.order`."""
+        counts = np.zeros((*wanted.shape, LOWER_BINS), np.int64)
+        for _, held in self.chunks():
+            kernels.refine(held, self._based, wanted, counts)
+        return counts
+
+    def kth_value(self, function: ChunkFunction, ranks: Sequence[int], rows: bool = False) -> NDArray[np.float64]:
+        """Values of an expression by rank, ``(T,)``."""
+
+        def histogram() -> NDArray[np.int64]:
+            counts = np.zeros((1, UPPER_BINS), np.int64)
+            for values in self._values(function, rows):
+                kernels.histogram(values, False, counts)
+            return counts
+
+        def refine(wanted: NDArray[np.uint32]) -> NDArray[np.int64]:
+            counts = np.zeros((1, len(ranks), LOWER_BINS), np.int64)
+            for values in self._values(function, rows):
+                kernels.refine(values, False, wanted, counts)
+            return counts
+
+        return select(histogram, refine, np.array([ranks], np.int64))[0]
+
+    def total(self, function: ChunkFunction, rows: bool = False) -> NDArray[np.float64]:
+        """The sum over all chunks of what ``function`` gives for each."""
+        total: Any = 0.0
+        for first, held in self.chunks(rows):
+            total = total + function(self._chunk(first, held)).double().numpy()
+        return np.asarray(total, np.float64)
+
+    def evaluate(self, merged: Merged, dtype: str, *, survival: bool = False) -> Iterator[tuple[int, Bits]]:
+        """Compute the result.
+
+        Args:
+            merged: what the method answered.
+            dtype: of the result, by the safetensors format's name.
+            survival: count in ``self.survival`` what the cast leaves of the change from the base.
+
+        Yields:
+            First element and raw elements of each chunk; overwritten by the next.
+        """
+        for first, held, exact in self._exact(merged):
+            written = self._cast(exact, dtype)
+            if survival and self._based:
+                kernels.survival(held[0], exact, self._readable(written, dtype), self.survival)
+            yield first, written
+
+    def _exact(self, merged: Merged) -> Iterator[tuple[int, Bits, Bits]]:
+        """First element, operands and result in float32, of each chunk."""
+        if isinstance(merged, Combination):
+            row = self._row * merged.sparsity.ranked
+            weight = np.array(merged.weight, np.float32)
+            share = np.array(merged.shares or merged.weight, np.float32)
+            mode = (
+                not merged.sparsity.trivial,
+                merged.elect,
+                merged.shares is not None,
+                np.float32(merged.divisor),
+                np.float32(merged.factor),
+            )
+            packed = self._packed(merged.sparsity)
+            for first, held in self.chunks(merged.sparsity.ranked):
+                exact = self._workspace.array("exact", (held.shape[1],), np.float32)
+                kernels.combine(held, self._based, first, row, weight, share, packed, mode, exact)
+                yield first, held, exact
+            return
+        for first, held in self.chunks(merged.rows):
+            chunk = self._chunk(first, held)
+            result = merged.function(chunk)
+            if merged.factor != 1.0:
+                result = result * merged.factor
+            yield first, held, (result if chunk.base is None else chunk.base + result).contiguous().numpy()
+
+    def _chunk(self, first: int, held: Bits) -> Chunk:
+        """The operands as torch tensors, for functions of chunks."""
+        import torch
+
+        from mergery.stack.chunk import Chunk
+
+        size = held.shape[1]
+        values = self._workspace.array("values", (self._count, size), np.float32)
+        base = self._workspace.array("base", (size,), np.float32)
+        kernels.differences(held, self._based, base, values)
+
+        def uniform() -> Tensor:
+            numbers = np.empty((self._count, size), np.uint32)
+            for model, row in enumerate(numbers):
+                kernels.uniform(np.uint64(self._key.stream(model)), first, row)
+            return torch.from_numpy(numbers.astype(np.float32)) * 2.0**-24
+
+        return Chunk(
+            torch.from_numpy(values), torch.from_numpy(base) if self._based else None, first, self._row, uniform
+        )
+
+    def _values(self, function: ChunkFunction, rows: bool) -> Iterator[Bits]:
+        """An expression's values, ``(1, m)`` float32, chunk by chunk."""
+        for first, held in self.chunks(rows):
+            yield function(self._chunk(first, held)).contiguous().numpy()[None]
+
+    def _packed(self, sparsity: Sparsity) -> tuple[Any, ...]:
+        """A sparsity in the types that the kernels take."""
+        return (
+            np.array(sparsity.floor, np.float32),
+            np.array(sparsity.ceiling, np.float32),
+            np.array(sparsity.keep, np.float64),
+            np.array(sparsity.spread, np.float64),
+            np.array(sparsity.scale, np.float32),
+            sparsity.inverse,
+            np.array([self._key.stream(model) for model in range(self._count)], np.uint64),
+        )
+
+    def _cast(self, exact: Bits, dtype: str) -> Bits:
+        """The one cast at the end."""
+        if dtype == "F32":
+            return exact
+        if dtype == "BF16":
+            written = self._workspace.array("written", exact.shape, np.uint16)
+            kernels.narrow(exact, written)
+            return written
+        with np.errstate(over="ignore"):
+            return exact.astype(np.float16 if dtype == "F16" else np.float64)
+
+    def _readable(self, written: Bits, dtype: str) -> Bits:
+        """Cast elements in a type that the kernels read."""
+        return written if dtype in ("BF16", "F32") else written.astype(np.float32)
+
+
+def checked_finite(elements: Bits, origin: str) -> None:
+    """Make sure that there is neither NaN nor infinity.
+
+    Raises:
+        CheckpointError: naming the first such element.
+    """
+    if not elements.size:
+        return
+    if elements.dtype == np.uint16:
+        worst, limit = kernels.largest_bits(elements, np.uint16(0x7FFF)), 0x7F80
+    else:
+        worst, limit = kernels.largest_bits(elements.view(np.uint32), np.uint32(0x7FFFFFFF)), 0x7F800000
+    if worst >= limit:
+        raise CheckpointError(f"{origin} holds NaN or infinite values", fix="merge without this model")
