@@ -255,7 +255,8 @@ def _range(draft: _Knob, parameter: Parameter, spot: str) -> tuple[float, float]
 
 def _tensors(recipe: Recipe) -> tuple[Named, ...]:
     """The tensors whose names filters see: those of the base, or of the first model."""
-    reference: ModelRef = recipe.base_model or recipe.models[0]
+    base = recipe.base_model
+    reference = base if isinstance(base, ModelRef) else recipe.models[0]
     return tuple(Checkpoint.open(reference).tensors.values())
 
 

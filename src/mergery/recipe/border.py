@@ -1,7 +1,7 @@
-"""The YAML border: text in, checked plain data out, with errors that say where.
+"""The YAML border: text in, plain data out, with errors that say where.
 
-Everything behind the border is frozen dataclasses; pydantic and YAML stay here and in the documents'
-own definitions.
+Everything behind the border is frozen dataclasses. Recipes are read by :mod:`mergery.recipe.grammar`, which
+finds every mistake; simpler documents are defined with pydantic, and :func:`checked` says their first one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mergery.errors import MergeryError, RecipeError, near_miss
+from mergery.recipe.mistakes import place
 
-__all__ = ["Document", "checked", "load_yaml", "parse_yaml", "place"]
+__all__ = ["Document", "checked", "load_yaml", "parse_yaml", "place", "read_text", "yaml_documents"]
 
 D = TypeVar("D", bound="Document")
 
@@ -47,29 +48,38 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 
 def load_yaml(path: Path, *, error: type[MergeryError] = RecipeError) -> Mapping[str, object]:
     """Read one YAML mapping from a file; errors name the file."""
+    return parse_yaml(read_text(path, error=error), where=str(path), error=error)
+
+
+def read_text(path: Path, *, error: type[MergeryError] = RecipeError) -> str:
+    """The text of a YAML file."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
         raise error(f"{path}: cannot be read: {reason}", fix="give the path of a YAML file") from problem
-    return parse_yaml(text, where=str(path), error=error)
 
 
 def parse_yaml(text: str, *, where: str, error: type[MergeryError] = RecipeError) -> Mapping[str, object]:
     """Read one YAML mapping; a second document, or anything but a mapping, is an error."""
-    try:
-        documents = list(yaml.load_all(text, Loader=_StrictLoader))
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        reason = getattr(problem, "problem", None) or "not YAML"
-        raise error(f"{where}:{line} {reason}", fix="correct the YAML there") from problem
+    documents = yaml_documents(text, where=where, error=error)
     if len(documents) != 1 or not isinstance(documents[0], dict):
         got = f"{len(documents)} documents" if len(documents) != 1 else type(documents[0]).__name__
         raise error(
             f"{where}: expected one mapping, got {got}", fix="write keys such as merge_method: linear"
         )
     return documents[0]
+
+
+def yaml_documents(text: str, *, where: str, error: type[MergeryError] = RecipeError) -> tuple[object, ...]:
+    """The documents of a YAML text; a key written twice is an error, and so is what is not YAML."""
+    try:
+        return tuple(yaml.load_all(text, Loader=_StrictLoader))
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        reason = getattr(problem, "problem", None) or "not YAML"
+        raise error(f"{where}:{line} {reason}", fix="correct the YAML there") from problem
 
 
 def checked(
@@ -99,14 +109,6 @@ def checked(
         raise error(f"{spot}: missing", fix=f"add {first['loc'][-1]}:")
     message = first["msg"].removeprefix("Value error, ")
     raise error(f"{spot}: {message[0].lower()}{message[1:]}, got {first['input']!r}", fix="correct the value")
-
-
-def place(where: str, path: tuple[int | str, ...]) -> str:
-    """``("models", 0, "weight")`` as ``where.models[0].weight``."""
-    text = where
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
 
 
 def _fields(document: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -1,28 +1,30 @@
-"""Values of parameters: a number, a gradient over layers, or a list by tensor name.
+"""Values of parameters: a number or a word, a gradient over layers, or a list by tensor name.
 
 The grammar and its evaluation are mergekit 0.1's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from mergery.errors import RecipeError
+from mergery.recipe.mistakes import Mistakes, shown
 
 __all__ = [
+    "Check",
     "Filtered",
     "Gradient",
-    "Number",
+    "Scalar",
     "Setting",
     "evaluate",
-    "numbers",
     "parse_setting",
+    "read_setting",
     "setting_data",
 ]
 
-Number: TypeAlias = float | bool
+Scalar: TypeAlias = float | bool | str
 Gradient: TypeAlias = tuple[float, ...]
 
 
@@ -36,34 +38,53 @@ class Filtered:
     """
 
     filter: str
-    value: Number | Gradient
+    value: Scalar | Gradient
 
     def fits(self, name: str) -> bool:
         """Whether the tensor ``name`` is meant."""
         return self.filter == "*" or self.filter in name
 
 
-Setting: TypeAlias = Number | Gradient | tuple[Filtered, ...]
+Setting: TypeAlias = Scalar | Gradient | tuple[Filtered, ...]
+
+Check: TypeAlias = Callable[[Scalar, str], Scalar]
+"""A value and its place in; the value in its parameter's kind out, or a :class:`RecipeError`."""
+
+_A_SETTING = "write a number, a list of numbers, or a list of {filter, value}"
 
 
 def parse_setting(data: object, *, where: str) -> Setting:
     """Read a value as YAML gave it.
 
     Raises:
-        RecipeError: if it is none of the three forms.
+        RecipeError: if it is none of the forms.
     """
-    if isinstance(data, Mapping):
-        data = [data]
-    if not isinstance(data, Sequence) or isinstance(data, str):
-        return _number(data, where)
-    if not data:
-        raise RecipeError(f"{where}: an empty list", fix="write a number or a list of numbers")
-    if all(isinstance(entry, Mapping) for entry in data):
-        return tuple(_filtered(entry, f"{where}[{index}]") for index, entry in enumerate(data))
-    return _gradient(data, where)
+    mistakes = Mistakes()
+    setting = read_setting(data, where, mistakes)
+    mistakes.raise_all()
+    assert setting is not None
+    return setting
 
 
-def evaluate(setting: Setting, name: str, position: float) -> Number | None:
+def read_setting(data: object, where: str, mistakes: Mistakes, check: Check | None = None) -> Setting | None:
+    """Read a value as YAML gave it, every number of it checked.
+
+    Args:
+        data: the value.
+        where: its place, for error texts.
+        mistakes: takes what is wrong.
+        check: what its parameter admits.
+
+    Returns:
+        The setting; ``None`` if something was wrong with it.
+    """
+    before = len(mistakes.found)
+    reader = _SettingReader(mistakes, check or (lambda value, _: value))
+    setting = reader.setting(data, where)
+    return setting if len(mistakes.found) == before else None
+
+
+def evaluate(setting: Setting, name: str, position: float) -> Scalar | None:
     """The value for one tensor.
 
     Args:
@@ -72,7 +93,7 @@ def evaluate(setting: Setting, name: str, position: float) -> Number | None:
         position: where its layer stands in the output slice, 0 to 1, for gradients.
 
     Returns:
-        The number, or ``None`` if no filter fits.
+        The number or word, or ``None`` if no filter fits.
     """
     if not isinstance(setting, tuple):
         return setting
@@ -81,22 +102,11 @@ def evaluate(setting: Setting, name: str, position: float) -> Number | None:
             if isinstance(entry, Filtered) and entry.fits(name):
                 return evaluate(entry.value, name, position)
         return None
-    values = [float(value) for value in setting if not isinstance(value, Filtered)]
+    values = [value for value in setting if not isinstance(value, Filtered)]
     spot = position * (len(values) - 1)
     left = int(spot)
     right = min(len(values) - 1, left + 1)
     return values[left] * (1.0 - (spot - left)) + values[right] * (spot - left)
-
-
-def numbers(setting: Setting) -> tuple[Number, ...]:
-    """Every number that the setting holds."""
-    if not isinstance(setting, tuple):
-        return (setting,)
-    return tuple(
-        number
-        for entry in setting
-        for number in (numbers(entry.value) if isinstance(entry, Filtered) else (entry,))
-    )
 
 
 def setting_data(setting: Setting) -> object:
@@ -109,33 +119,76 @@ def setting_data(setting: Setting) -> object:
     ]
 
 
-def _filtered(entry: Mapping[str, object], where: str) -> Filtered:
-    for key in entry:
-        if key not in ("filter", "value"):
-            raise RecipeError(f"{where}.{key}: unknown key", fix="use filter and value")
-    if "value" not in entry:
-        raise RecipeError(f"{where}: no value", fix="add value:")
-    pattern = "*" if entry.get("filter") is None else entry["filter"]
-    if not isinstance(pattern, str):
-        raise RecipeError(f"{where}.filter: expected a part of tensor names, got {pattern!r}", fix="quote it")
-    value = entry["value"]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return Filtered(pattern, _gradient(value, f"{where}.value"))
-    return Filtered(pattern, _number(value, f"{where}.value"))
+@dataclass(frozen=True)
+class _SettingReader:
+    mistakes: Mistakes
+    check: Check
+
+    def setting(self, data: object, where: str) -> Setting | None:
+        if isinstance(data, Mapping):
+            entry = self._filtered(data, where)
+            return (entry,) if entry else None
+        if not isinstance(data, Sequence) or isinstance(data, str):
+            return self.mistakes.attempt(self._scalar, data, where)
+        mappings = [isinstance(entry, Mapping) for entry in data]
+        if any(mappings) and not all(mappings):
+            self.mistakes.add(f"{where}: numbers and filters in one list", fix=_A_SETTING)
+            return None
+        if not any(mappings):
+            return self._gradient(data, where)
+        entries = [self._filtered(entry, f"{where}[{index}]") for index, entry in enumerate(data)]
+        return tuple(entry for entry in entries if entry)
+
+    def _filtered(self, data: object, where: str) -> Filtered | None:
+        fields = self.mistakes.mapping(data, where, ("value", "filter"), required=("value",))
+        pattern, value = fields.get("filter", "*"), fields.get("value")
+        if not isinstance(pattern, str):
+            self.mistakes.add(
+                f"{where}.filter: expected a part of tensor names, got {shown(pattern)}", fix="quote it"
+            )
+            return None
+        if pattern != "*" and "*" in pattern:
+            self.mistakes.note(
+                f"{where}.filter: {pattern!r} is looked for letter by letter, so its * fits no tensor; only "
+                "a * alone stands for all"
+            )
+        if value is None:
+            return None
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return Filtered(pattern, self._gradient(value, f"{where}.value"))
+        number = self.mistakes.attempt(self._scalar, value, f"{where}.value")
+        return None if number is None else Filtered(pattern, number)
+
+    def _gradient(self, data: Sequence[object], where: str) -> Gradient:
+        if not data:
+            self.mistakes.add(f"{where}: an empty list", fix=_A_SETTING)
+        numbers = [
+            self.mistakes.attempt(self._number, entry, f"{where}[{index}]")
+            for index, entry in enumerate(data)
+        ]
+        return tuple(number for number in numbers if number is not None)
+
+    def _number(self, data: object, where: str) -> float:
+        """One number of a gradient: words cannot be mixed."""
+        number = _plain(data, where)
+        if isinstance(number, str):
+            raise RecipeError(f"{where}: expected a number, got {number!r}", fix="write a number")
+        self.check(number, where)
+        return float(number)
+
+    def _scalar(self, data: object, where: str) -> Scalar:
+        return self.check(_plain(data, where), where)
 
 
-def _gradient(data: Sequence[object], where: str) -> Gradient:
-    if not data:
-        raise RecipeError(f"{where}: an empty list", fix="write a number or a list of numbers")
-    return tuple(float(_number(entry, f"{where}[{index}]")) for index, entry in enumerate(data))
-
-
-def _number(data: object, where: str) -> Number:
+def _plain(data: object, where: str) -> Scalar:
+    """A switch or a number, also as a text (``"0.5"``); any other text is a word."""
     if isinstance(data, bool):
         return data
     if isinstance(data, int | float | str):
         try:
-            return float(data)
-        except ValueError:
+            return float(data) + 0.0  # + 0.0: there is one zero
+        except OverflowError:
             pass
-    raise RecipeError(f"{where}: expected a number, got {data!r}", fix="write a number or a list of numbers")
+        except ValueError:
+            return str(data)
+    raise RecipeError(f"{where}: expected a number, got {shown(data)}", fix=_A_SETTING)
