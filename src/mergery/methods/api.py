@@ -25,6 +25,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from mergery.errors import RecipeError, near_miss
@@ -163,8 +164,11 @@ class MergeMethod:
         base: ``required``, ``optional`` or ``forbidden`` in the recipe; ``first`` if it is required and
             the stack's first model; ``listed`` if a base, where there is one, is one more model.
         models: smallest and largest number of tensors in the stack.
-        random: draws a mask, so that the order of models matters.
+        random: draws random numbers, which belong to models by their order.
+        ordered: whether the order of models matters otherwise.
         ignores: parameters that other tools write and that change nothing here.
+        mergekit: defaults that give mergekit 0.1's result where ours departs from it, for recipes with
+            ``compat: mergekit-0.1``.
     """
 
     name: str
@@ -175,7 +179,9 @@ class MergeMethod:
     base: str
     models: tuple[int, float]
     random: bool
+    ordered: bool
     ignores: tuple[str, ...]
+    mergekit: Mapping[str, Scalar]
 
     @property
     def summary(self) -> str:
@@ -190,6 +196,10 @@ class MergeMethod:
     def on_task_vectors(self, based: bool) -> bool:
         """Whether it is given differences from the base, in a recipe with a base or without one."""
         return self.on is TaskVectors or (self.on is Stack and based)
+
+    def default(self, parameter: Parameter, compat: str | None) -> Scalar | None:
+        """What a parameter is where the recipe says nothing; ``compat`` as the recipe has it."""
+        return self.mergekit.get(parameter.name, parameter.default) if compat else parameter.default
 
     def parameter(self, name: str, *, where: str) -> Parameter | None:
         """The declared parameter; ``None`` for one that is accepted and changes nothing.
@@ -245,7 +255,9 @@ def merge_method(
     base: str | None = None,
     models: tuple[int, float] = (1, math.inf),
     random: bool = False,
+    ordered: bool = False,
     ignores: tuple[str, ...] = (),
+    mergekit: Mapping[str, Scalar] = MappingProxyType({}),
 ) -> Callable[[F], F]:
     """Register a function as the merge method ``name``.
 
@@ -256,7 +268,9 @@ def merge_method(
             ``required`` for functions of task vectors and ``optional`` for others.
         models: smallest and largest number of tensors in the stack.
         random: whether it draws random numbers.
+        ordered: whether the order of models matters otherwise; it does where the base comes first.
         ignores: parameters to accept without effect.
+        mergekit: defaults that give mergekit 0.1's result where this method's own depart from it.
     """
 
     def register(function: F) -> F:
@@ -275,7 +289,9 @@ def merge_method(
                 base=base or ("required" if on is TaskVectors else "optional"),
                 models=models,
                 random=random,
+                ordered=ordered or base == "first",
                 ignores=ignores,
+                mergekit=mergekit,
             ),
         )
         return function

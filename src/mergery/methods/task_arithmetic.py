@@ -37,7 +37,7 @@ def task_arithmetic(
     return added(task_vectors.dense, weight, normalize) * lambda_
 
 
-@merge_method("ties", paper="arXiv:2306.01708", ignores=("int8_mask",))
+@merge_method("ties", paper="arXiv:2306.01708", ignores=("int8_mask",), mergekit={"divisor": "signed"})
 def ties(
     task_vectors: TaskVectors,
     *,
@@ -79,7 +79,13 @@ def ties(
     return elected(trimmed, weight, normalize, divisor) * lambda_
 
 
-@merge_method("dare_linear", paper="arXiv:2311.03099", random=True, ignores=("int8_mask",))
+@merge_method(
+    "dare_linear",
+    paper="arXiv:2311.03099",
+    random=True,
+    ignores=("int8_mask",),
+    mergekit={"rescaling": "magnitude"},
+)
 def dare_linear(
     task_vectors: TaskVectors,
     *,
@@ -108,7 +114,13 @@ def dare_linear(
     return added(_dropped(task_vectors, density, rescale, rescaling), weight, normalize) * lambda_
 
 
-@merge_method("dare_ties", paper="arXiv:2311.03099", random=True, ignores=("int8_mask",))
+@merge_method(
+    "dare_ties",
+    paper="arXiv:2311.03099",
+    random=True,
+    ignores=("int8_mask",),
+    mergekit={"rescaling": "magnitude", "divisor": "signed"},
+)
 def dare_ties(
     task_vectors: TaskVectors,
     *,

@@ -231,7 +231,15 @@ def _agree(values: Array, weight: Any, share: Any, majority: Array, total: Array
 
 @compiled
 def combine(
-    rows: Array, based: bool, first: int, row: int, weight: Array, share: Array, sparse: Any, mode: Any, out: Array
+    rows: Array,
+    based: bool,
+    first: int,
+    row: int,
+    weight: Array,
+    share: Array,
+    sparse: Any,
+    mode: Any,
+    out: Array,
 ) -> None:
     """The weighted sum of sparsified models, added to the base; ``(m,)`` float32 into ``out``.
 

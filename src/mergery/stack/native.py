@@ -111,38 +111,37 @@ class NativeCompute:
 
     def kth_magnitude(self, ranks: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """Magnitudes by rank (0 the smallest): ``(K, T)`` ranks, ``(K, T)`` values."""
-        return select(self.histogram, self.refine, np.array(ranks, np.int64))
+        return self._select(np.array(ranks, np.int64))
 
-    def histogram(self) -> NDArray[np.int64]:
-        """Counts of magnitudes by upper bits; see :mod:`.order`."""
-        counts = np.zeros((self._count, UPPER_BINS), np.int64)
-        for _, held in self.chunks():
-            kernels.histogram(held, self._based, counts)
-        return counts
-
-    def refine(self, wanted: NDArray[np.uint32]) -> NDArray[np.int64]:
-        """Counts of magnitudes by lower bits; see :mod:`.order`."""
-        counts = np.zeros((*wanted.shape, LOWER_BINS), np.int64)
-        for _, held in self.chunks():
-            kernels.refine(held, self._based, wanted, counts)
-        return counts
-
-    def kth_value(self, function: ChunkFunction, ranks: Sequence[int], rows: bool = False) -> NDArray[np.float64]:
+    def kth_value(
+        self, function: ChunkFunction, ranks: Sequence[int], rows: bool = False
+    ) -> NDArray[np.float64]:
         """Values of an expression by rank, ``(T,)``."""
+        return self._select(np.array([ranks], np.int64), function, rows)[0]
 
-        def histogram() -> NDArray[np.int64]:
-            counts = np.zeros((1, UPPER_BINS), np.int64)
-            for values in self._values(function, rows):
-                kernels.histogram(values, False, counts)
-            return counts
+    def count_upper(
+        self, counts: NDArray[np.int64], function: ChunkFunction | None = None, rows: bool = False
+    ) -> None:
+        """Count magnitudes by their upper bits (see :mod:`.order`).
 
-        def refine(wanted: NDArray[np.uint32]) -> NDArray[np.int64]:
-            counts = np.zeros((1, len(ranks), LOWER_BINS), np.int64)
-            for values in self._values(function, rows):
-                kernels.refine(values, False, wanted, counts)
-            return counts
+        Args:
+            counts: ``(K, 32768)``, added to; K is 1 for an expression.
+            function: an expression to count the values of, in the place of the models' magnitudes.
+            rows: whether its chunks must be made of whole rows.
+        """
+        for held, based in self._counted(function, rows):
+            kernels.histogram(held, based, counts)
 
-        return select(histogram, refine, np.array([ranks], np.int64))[0]
+    def count_lower(
+        self,
+        wanted: NDArray[np.uint32],
+        counts: NDArray[np.int64],
+        function: ChunkFunction | None = None,
+        rows: bool = False,
+    ) -> None:
+        """Count the lower bits of magnitudes whose upper bits are wanted, ``(K, T)``; see :meth:`count_upper`."""
+        for held, based in self._counted(function, rows):
+            kernels.refine(held, based, wanted, counts)
 
     def total(self, function: ChunkFunction, rows: bool = False) -> NDArray[np.float64]:
         """The sum over all chunks of what ``function`` gives for each."""
@@ -200,6 +199,9 @@ class NativeCompute:
 
         from mergery.stack.chunk import Chunk
 
+        if torch.get_num_threads() != 1:
+            # sums in several threads would depend on their number; the setting is this thread's own
+            torch.set_num_threads(1)
         size = held.shape[1]
         values = self._workspace.array("values", (self._count, size), np.float32)
         base = self._workspace.array("base", (size,), np.float32)
@@ -212,13 +214,35 @@ class NativeCompute:
             return torch.from_numpy(numbers.astype(np.float32)) * 2.0**-24
 
         return Chunk(
-            torch.from_numpy(values), torch.from_numpy(base) if self._based else None, first, self._row, uniform
+            torch.from_numpy(values),
+            torch.from_numpy(base) if self._based else None,
+            first,
+            self._row,
+            uniform,
         )
 
-    def _values(self, function: ChunkFunction, rows: bool) -> Iterator[Bits]:
-        """An expression's values, ``(1, m)`` float32, chunk by chunk."""
+    def _select(
+        self, ranks: NDArray[np.int64], function: ChunkFunction | None = None, rows: bool = False
+    ) -> NDArray[np.float64]:
+        def histogram() -> NDArray[np.int64]:
+            counts = np.zeros((len(ranks), UPPER_BINS), np.int64)
+            self.count_upper(counts, function, rows)
+            return counts
+
+        def refine(wanted: NDArray[np.uint32]) -> NDArray[np.int64]:
+            counts = np.zeros((*wanted.shape, LOWER_BINS), np.int64)
+            self.count_lower(wanted, counts, function, rows)
+            return counts
+
+        return select(histogram, refine, ranks)
+
+    def _counted(self, function: ChunkFunction | None, rows: bool) -> Iterator[tuple[Bits, bool]]:
+        """What is counted, ``(R, m)``, and whether its first row is a base."""
         for first, held in self.chunks(rows):
-            yield function(self._chunk(first, held)).contiguous().numpy()[None]
+            if function is None:
+                yield held, self._based
+            else:
+                yield function(self._chunk(first, held)).contiguous().numpy()[None], False
 
     def _packed(self, sparsity: Sparsity) -> tuple[Any, ...]:
         """A sparsity in the types that the kernels take."""

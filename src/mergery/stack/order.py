@@ -34,7 +34,9 @@ def select(
         ``(K, T)``: values of float32.
     """
     below = np.cumsum(histogram(), axis=1)
-    upper = np.stack([np.searchsorted(row, wanted, side="right") for row, wanted in zip(below, ranks, strict=True)])
+    upper = np.stack(
+        [np.searchsorted(row, wanted, side="right") for row, wanted in zip(below, ranks, strict=True)]
+    )
     before = np.where(upper > 0, np.take_along_axis(below, np.maximum(upper - 1, 0), axis=1), 0)
     inside = np.cumsum(refine(upper.astype(np.uint32)), axis=2)
     lower = (inside <= (ranks - before)[..., None]).sum(axis=2)

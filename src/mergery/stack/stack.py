@@ -42,7 +42,9 @@ class Reductions(Protocol):
         """Magnitudes by rank; see :meth:`Stack.kth_magnitude`."""
         ...
 
-    def kth_value(self, function: Callable[[Chunk], Tensor], ranks: Sequence[int], rows: bool = False) -> Float64:
+    def kth_value(
+        self, function: Callable[[Chunk], Tensor], ranks: Sequence[int], rows: bool = False
+    ) -> Float64:
         """Values of an expression by rank; see :meth:`Stack.kth_value`."""
         ...
 
@@ -81,7 +83,9 @@ class Place:
 
 
 class WholeModel:
-    """The whole model's stack, for methods that look beyond one tensor; each answer is computed once.
+    """The whole model's stack, for methods that look beyond one tensor.
+
+    Each answer is computed once, for whichever tensor asks first: methods must ask the same for all.
 
     Args:
         reductions: over all tensors that are merged.
@@ -117,7 +121,7 @@ class Stack:
         count: K, the number of models.
         shape: the tensor's own shape.
         place: where it stands.
-        model: the whole model's stack.
+        whole: reductions over the whole model; without them the tensor is the whole model.
         based: whether the models are differences from a base.
     """
 
@@ -125,7 +129,7 @@ class Stack:
     count: int
     shape: tuple[int, ...]
     place: Place = Place()  # noqa: RUF009 - immutable
-    whole: Callable[[], WholeModel] | None = None
+    whole: Reductions | None = None
     based: bool = False
 
     @property
@@ -140,8 +144,8 @@ class Stack:
 
     @property
     def model(self) -> WholeModel:
-        """The whole model's stack: reading it reads every tensor once more."""
-        return self.whole() if self.whole else WholeModel(self.compute)
+        """The whole model's stack: each reduction reads every tensor once more."""
+        return WholeModel(self.whole or self.compute)
 
     @cached_property
     def gram(self) -> Float64:
@@ -239,7 +243,9 @@ class Sparse:
             weight: one number a model, applied before the vote.
             shares: divide by the sum of these over those that agree; by default do not divide.
         """
-        return Combination(per_model(weight), self.sparsity, True, None if shares is None else per_model(shares))
+        return Combination(
+            per_model(weight), self.sparsity, True, None if shares is None else per_model(shares)
+        )
 
     def _with(self, **changes: Any) -> Sparse:
         return Sparse(self.stack, replace(self.sparsity, **changes))
