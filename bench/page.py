@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("mergery", "torch", "transformers", "cmaes", "optuna")
+PACKAGES = ("mergery", "torch", "transformers", "numpy", "numba", "cmaes", "optuna")
 
 
 def machine() -> str:
@@ -26,6 +28,17 @@ def machine() -> str:
     )
 
 
+def versions() -> str:
+    """The packages that figures may depend on."""
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """A Markdown table."""
     return [
@@ -35,15 +48,28 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     ]
 
 
-def write(name: str, title: str, lines: Iterable[str]) -> None:
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """The median, the range, and how many there are."""
+    if not values:
+        return "–"
+    middle = f"{median(values):.{digits}f}"
+    if len(values) == 1:
+        return f"{middle} (n 1)"
+    return f"{middle} ({min(values):.{digits}f}–{max(values):.{digits}f}, n {len(values)})"
+
+
+def write(
+    name: str, title: str, lines: Iterable[str], *, options: Sequence[str] = (), folder: Path = RESULTS
+) -> None:
     """Write one page, with the command that makes it."""
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    command = shlex.join(["python", "-m", "bench", name, *options])
     head = [
         f"# {title}",
         "",
-        f"`python -m bench {name}` · {datetime.now(UTC).date()} · {machine()} · {versions}",
+        f"`{command}` · {datetime.now(UTC).date()} · {machine()} · {versions()}",
         "",
     ]
     text = "\n".join([*head, *lines]) + "\n"
-    (RESULTS / f"{name}.md").write_text(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text)
     print(text)

@@ -1,0 +1,72 @@
+"""mergekit in its own virtual environment: as a command, and as one process for many recipes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["ENVIRONMENT", "Peer", "command", "ensure"]
+
+HERE = Path(__file__).resolve().parent
+PYTHON = HERE / ".venv-mergekit" / "bin" / "python"
+SCRIPT = HERE / "run_mergekit.py"
+# Its model card asks the hub about every model, even one in a directory: where there is no network, that would
+# count as merging.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
+
+
+def ensure() -> None:
+    """Make the environment if it is not there."""
+    if not PYTHON.exists():
+        subprocess.run([HERE / "peers.sh"], check=True)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The wrapper with arguments."""
+    return [str(PYTHON), str(SCRIPT), *map(str, arguments)]
+
+
+class Peer:
+    """One process of mergekit that merges one recipe after another.
+
+    Attributes:
+        methods: the names of the methods that it has.
+    """
+
+    methods: Sequence[str]
+
+    def __init__(self, log: Path) -> None:
+        self._log = log.open("w")
+        self._process = subprocess.Popen(
+            command("--jobs"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        self.methods = self._reply()["methods"]
+
+    def merge(self, recipe: Path, out: Path, seed: int) -> str | None:
+        """Merge one recipe; what went wrong, if anything did."""
+        assert self._process.stdin is not None
+        job = {"recipe": str(recipe), "out": str(out), "seed": seed}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return self._reply()["error"]
+
+    def _reply(self) -> dict:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"mergekit ended: see {self._log.name}")
+        return json.loads(line)
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._log.close()
