@@ -10,10 +10,10 @@ The first parameter's type says what the function works on: :class:`TaskVectors`
 base; the engine subtracts it before and adds it after), :class:`Weights` (the models' own tensors), or
 :class:`Stack` (differences if the recipe has a base, else weights). The function is called once for each
 tensor, asks the stack for the reductions it needs, and answers with a description of the result
-(:mod:`mergery.stack.result`) that the engine computes piece by piece. The keyword-only parameters are the recipe's: their annotations give kind and range, their defaults the
-default. A trailing underscore is dropped in recipes (``lambda_`` is ``lambda``). From this one
-declaration come the checking of recipes, the error texts, ``mergery methods show``, the search ranges
-and the contract tests.
+(:mod:`mergery.stack.result`) that the engine computes piece by piece. The keyword-only parameters are the
+recipe's: their annotations give kind and range, their defaults the default. A trailing underscore is
+dropped in recipes (``lambda_`` is ``lambda``). From this one declaration come the checking of recipes, the
+error texts, ``mergery methods show``, the search ranges and the contract tests.
 
 Nothing here imports torch: functions of chunks use the tensors' own methods, so recipes can be checked,
 and most merges run, without loading it.
@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_or
 
 from mergery.errors import RecipeError, near_miss
 from mergery.registry import Registry
-from mergery.stack import Merged, Stack, TaskVectors, Weights
+from mergery.stack import Merged, Stack, TaskVectors
 
 __all__ = [
     "Fraction",
@@ -48,7 +48,7 @@ __all__ = [
     "method_names",
 ]
 
-T = TypeVar("T", float, int, bool)
+T = TypeVar("T", bound="float | int | bool | str")
 F = TypeVar("F", bound=Callable[..., Merged])
 
 
@@ -61,7 +61,7 @@ class PerModel(tuple[T, ...]):
 Scalar: TypeAlias = "float | int | bool | str"
 """One value of one parameter."""
 
-Value: TypeAlias = "Scalar | PerModel[float] | PerModel[int] | PerModel[bool]"
+Value: TypeAlias = "Scalar | PerModel[Scalar]"
 """What a method receives for one parameter."""
 
 

@@ -40,7 +40,7 @@ class Chunk:
     @property
     def rows(self) -> Tensor:
         """``(K, m / row, row)``: the values row by row; of a chunk made of whole rows."""
-        return self.values.unflatten(1, (-1, self.row))
+        return self.values.view(self.count, -1, self.row)
 
     def column(self, per_model: tuple[float, ...]) -> Tensor:
         """One number for each model as ``(K, 1)`` float32, to broadcast over the elements."""

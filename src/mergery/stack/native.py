@@ -117,7 +117,7 @@ class NativeCompute:
         self, function: ChunkFunction, ranks: Sequence[int], rows: bool = False
     ) -> NDArray[np.float64]:
         """Values of an expression by rank, ``(T,)``."""
-        return self._select(np.array([ranks], np.int64), function, rows)[0]
+        return np.asarray(self._select(np.array([ranks], np.int64), function, rows)[0])
 
     def count_upper(
         self, counts: NDArray[np.int64], function: ChunkFunction | None = None, rows: bool = False
@@ -139,7 +139,7 @@ class NativeCompute:
         function: ChunkFunction | None = None,
         rows: bool = False,
     ) -> None:
-        """Count the lower bits of magnitudes whose upper bits are wanted, ``(K, T)``; see :meth:`count_upper`."""
+        """Count the lower bits of magnitudes whose upper bits are wanted, ``(K, T)``."""
         for held, based in self._counted(function, rows):
             kernels.refine(held, based, wanted, counts)
 

@@ -41,4 +41,4 @@ def select(
     inside = np.cumsum(refine(upper.astype(np.uint32)), axis=2)
     lower = (inside <= (ranks - before)[..., None]).sum(axis=2)
     bits = (upper.astype(np.uint32) << np.uint32(16)) | lower.astype(np.uint32)
-    return bits.view(np.float32).astype(np.float64)
+    return np.asarray(bits.view(np.float32), np.float64)

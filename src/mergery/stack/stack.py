@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Compute", "Place", "Reductions", "Sparse", "Stack", "TaskVectors", "Weights", "WholeModel"]
 
 Float64 = NDArray[np.float64]
-ChunkFunction = "Callable[[Chunk], Tensor]"
 
 
 class Reductions(Protocol):
@@ -128,7 +127,7 @@ class Stack:
     compute: Compute
     count: int
     shape: tuple[int, ...]
-    place: Place = Place()  # noqa: RUF009 - immutable
+    place: Place = Place()
     whole: Reductions | None = None
     based: bool = False
 
@@ -150,7 +149,7 @@ class Stack:
     @cached_property
     def gram(self) -> Float64:
         """Inner products between models, ``(K, K)``."""
-        return self.compute.gram(False)[0]
+        return np.asarray(self.compute.gram(False)[0])
 
     @cached_property
     def row_gram(self) -> Float64:

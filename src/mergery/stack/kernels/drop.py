@@ -1,0 +1,122 @@
+"""Which entries of a model stay: by magnitude, at random, or at random by rank."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mergery.stack.kernels.compiled import Array, compiled
+
+__all__ = ["sparsify", "uniform", "workspace"]
+
+_GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_SHIFT_1, _SHIFT_2, _SHIFT_3, _TO_24_BITS = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
+_RADIX_BITS = 11
+_RADIX_BINS = 1 << _RADIX_BITS
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+
+
+@compiled
+def uniform(stream: Any, first: int, out: Array) -> None:
+    """SplitMix64's numbers of 24 bits, ``(m,)`` uint32, from element ``first`` of a stream."""
+    for i in range(out.size):
+        state = np.uint64(first + i + 1) * _GOLDEN_GAMMA + stream
+        state = (state ^ (state >> _SHIFT_1)) * _MIX_1
+        state = (state ^ (state >> _SHIFT_2)) * _MIX_2
+        out[i] = np.uint32((state ^ (state >> _SHIFT_3)) >> _TO_24_BITS)
+
+
+@compiled
+def _band(values: Array, floor: Any, ceiling: Any) -> None:
+    """Zero what is smaller than the floor, or at least the ceiling."""
+    for i in range(values.size):
+        size = abs(values[i])
+        values[i] = values[i] if floor <= size and size < ceiling else np.float32(0)
+
+
+@compiled
+def _drop(values: Array, numbers: Array, limit: Any, scale: Any) -> None:
+    """Keep the entries whose number of 24 bits is below the limit, scaled."""
+    for i in range(values.size):
+        values[i] = values[i] * scale if numbers[i] < limit else np.float32(0)
+
+
+@compiled
+def _ranks(values: Array, keys: Array, order: Array, spare: Array, counts: Array, ranks: Array) -> None:
+    """Rank of each entry by magnitude, the smallest 0; equal ones in their order. Radix sort, stable."""
+    size = values.size
+    bits = values.view(np.uint32)
+    for i in range(size):
+        keys[i] = bits[i] & _MAGNITUDE
+        order[i] = i
+    for digit in range(3):
+        shift = np.uint32(digit * _RADIX_BITS)
+        counts[:] = 0
+        for i in range(size):
+            counts[(keys[i] >> shift) & np.uint32(_RADIX_BINS - 1)] += 1
+        place = 0
+        for bin_ in range(_RADIX_BINS):
+            count = counts[bin_]
+            counts[bin_] = place
+            place += count
+        for i in range(size):
+            entry = order[i]
+            bin_ = (keys[entry] >> shift) & np.uint32(_RADIX_BINS - 1)
+            spare[counts[bin_]] = entry
+            counts[bin_] += 1
+        order[:size] = spare[:size]
+    for i in range(size):
+        ranks[order[i]] = i
+
+
+@compiled
+def _drop_by_rank(
+    values: Array, numbers: Array, ranks: Array, keep: float, spread: float, inverse: bool, scale: Any
+) -> None:
+    """Keep entries with a probability that grows with the rank from keep - spread to keep + spread."""
+    size = values.size
+    step = 2.0 * spread / (size - 1) if size > 1 else 0.0
+    low = keep - spread if size > 1 else keep
+    for i in range(size):
+        probability = low + step * ranks[i]
+        if numbers[i] * 2.0**-24 < probability:
+            values[i] = values[i] * (scale / np.float32(probability) if inverse else scale)
+        else:
+            values[i] = np.float32(0)
+
+
+@compiled
+def sparsify(values: Array, model: int, first: int, sparse: Any, work: Any) -> None:
+    """Drop entries of one model's block, or row, in place."""
+    floor, ceiling, keep, spread, scale, inverse, streams = sparse
+    keys, order, spare, counts, ranks, numbers = work
+    if floor[model] > 0 or ceiling[model] < np.inf:
+        _band(values, floor[model], ceiling[model])
+    if spread[model] > 0:
+        uniform(streams[model], first, numbers[: values.size])
+        _ranks(values, keys, order, spare, counts, ranks)
+        _drop_by_rank(values, numbers, ranks, keep[model], spread[model], inverse, scale[model])
+    elif keep[model] < 1:
+        uniform(streams[model], first, numbers[: values.size])
+        limit = np.uint32(np.ceil(keep[model] * 2.0**24))
+        _drop(values, numbers[: values.size], limit, scale[model])
+    elif scale[model] != 1:
+        for i in range(values.size):
+            values[i] *= scale[model]
+
+
+@compiled
+def workspace(block: int, ranked: bool) -> Any:
+    """Buffers for :func:`sparsify`: of keys, two orders, counts, ranks, and random numbers."""
+    size = block if ranked else 1
+    return (
+        np.empty(size, np.uint32),
+        np.empty(size, np.uint32),
+        np.empty(size, np.uint32),
+        np.empty(_RADIX_BINS, np.int64),
+        np.empty(size, np.uint32),
+        np.empty(block, np.uint32),
+    )

@@ -1,0 +1,163 @@
+"""Sums, inner products and counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mergery.stack.kernels.bits import difference, widen
+from mergery.stack.kernels.compiled import BLOCK, Array, compiled
+from mergery.stack.kernels.drop import sparsify, workspace
+
+__all__ = ["gram", "histogram", "magnitudes", "refine", "survival"]
+
+_LANES = 16
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+_HALF = np.uint32(16)
+_LOW = np.uint32(0xFFFF)
+
+
+@compiled
+def magnitudes(rows: Array, based: bool, first: int, row: int, sparse: Any, sums: Array) -> None:
+    """Add each model's sums of magnitudes before and after sparsifying to ``sums``, ``(K, 2)`` float64."""
+    models = rows.shape[0] - (1 if based else 0)
+    block = row if row else BLOCK
+    work = workspace(block, row > 0)
+    base, values = np.empty(block, np.float32), np.empty(block, np.float32)
+    for start in range(0, rows.shape[1], block):
+        stop = min(start + block, rows.shape[1])
+        size = stop - start
+        if based:
+            widen(rows[0, start:stop], base[:size])
+        for model in range(models):
+            difference(rows, model, based, start, stop, base, values)
+            sums[model, 0] += _total(values[:size])
+            sparsify(values[:size], model, first + start, sparse, work)
+            sums[model, 1] += _total(values[:size])
+
+
+@compiled
+def _total(values: Array) -> Any:
+    """Sum of magnitudes, in float64."""
+    lanes = np.zeros(_LANES, np.float64)
+    whole = values.size // _LANES * _LANES
+    for start in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            lanes[lane] += abs(np.float64(values[start + lane]))
+    total = lanes.sum()
+    for i in range(whole, values.size):
+        total += abs(np.float64(values[i]))
+    return total
+
+
+@compiled
+def _dot(left: Array, right: Array) -> Any:
+    """Inner product, in float64."""
+    lanes = np.zeros(_LANES, np.float64)
+    whole = left.size // _LANES * _LANES
+    for start in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            lanes[lane] += np.float64(left[start + lane]) * np.float64(right[start + lane])
+    total = lanes.sum()
+    for i in range(whole, left.size):
+        total += np.float64(left[i]) * np.float64(right[i])
+    return total
+
+
+@compiled
+def gram(rows: Array, based: bool, row: int, sums: Array) -> None:
+    """Add inner products between models to ``sums``, float64.
+
+    Args:
+        rows: ``(R, m)``.
+        based: the first row is a base.
+        row: elements of one row of the tensor, dividing m, for products row by row; 0 for one product.
+        sums: ``(m / row, K, K)``, or ``(1, K, K)``; the lower triangle is filled.
+    """
+    models = rows.shape[0] - (1 if based else 0)
+    base, values = np.empty(BLOCK, np.float32), np.empty((models, BLOCK), np.float32)
+    stretch = row if row else rows.shape[1]
+    for index in range(rows.shape[1] // stretch if stretch else 0):
+        end = (index + 1) * stretch
+        for start in range(index * stretch, end, BLOCK):
+            stop = min(start + BLOCK, end)
+            size = stop - start
+            if based:
+                widen(rows[0, start:stop], base[:size])
+            for model in range(models):
+                difference(rows, model, based, start, stop, base, values[model])
+                for other in range(model + 1):
+                    sums[index, model, other] += _dot(values[model, :size], values[other, :size])
+
+
+@compiled
+def histogram(rows: Array, based: bool, counts: Array) -> None:
+    """Count magnitudes by the upper 15 bits of their float32, into ``(K, 32768)`` int64."""
+    models = rows.shape[0] - (1 if based else 0)
+    base, values = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for start in range(0, rows.shape[1], BLOCK):
+        stop = min(start + BLOCK, rows.shape[1])
+        if based:
+            widen(rows[0, start:stop], base[: stop - start])
+        for model in range(models):
+            difference(rows, model, based, start, stop, base, values)
+            bits = values.view(np.uint32)
+            for i in range(stop - start):
+                counts[model, (bits[i] & _MAGNITUDE) >> _HALF] += 1
+
+
+@compiled
+def refine(rows: Array, based: bool, wanted: Array, counts: Array) -> None:
+    """Count the lower 16 bits of the magnitudes whose upper bits are wanted.
+
+    Args:
+        rows: ``(R, m)``.
+        based: the first row is a base.
+        wanted: ``(K, T)`` uint32: upper bits.
+        counts: ``(K, T, 65536)`` int64, added to.
+    """
+    models = rows.shape[0] - (1 if based else 0)
+    base, values = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for start in range(0, rows.shape[1], BLOCK):
+        stop = min(start + BLOCK, rows.shape[1])
+        if based:
+            widen(rows[0, start:stop], base[: stop - start])
+        for model in range(models):
+            difference(rows, model, based, start, stop, base, values)
+            bits = values.view(np.uint32)
+            for target in range(wanted.shape[1]):
+                upper = wanted[model, target]
+                for i in range(stop - start):
+                    if (bits[i] & _MAGNITUDE) >> _HALF == upper:
+                        counts[model, target, bits[i] & _LOW] += 1
+
+
+@compiled
+def survival(base: Array, exact: Array, written: Array, sums: Array) -> None:
+    """Add to ``sums``, ``(4,)`` float64, what a cast left of a change.
+
+    Args:
+        base: ``(m,)`` bits or float32: what the change starts from.
+        exact: ``(m,)`` float32: the result before the cast.
+        written: ``(m,)`` bits or float32: after it.
+        sums: entries that change, entries whose change is lost, sum of squares of the change, and of the
+            error that the cast makes.
+    """
+    start_from, after = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for start in range(0, exact.size, BLOCK):
+        stop = min(start + BLOCK, exact.size)
+        widen(base[start:stop], start_from)
+        widen(written[start:stop], after)
+        changed = lost = 0
+        for i in range(stop - start):
+            moves = exact[start + i] != start_from[i]
+            changed += 1 if moves else 0
+            lost += 1 if moves and after[i] == start_from[i] else 0
+        sums[0] += changed
+        sums[1] += lost
+        for i in range(stop - start):
+            start_from[i] = exact[start + i] - start_from[i]
+            after[i] -= exact[start + i]
+        sums[2] += _dot(start_from[: stop - start], start_from[: stop - start])
+        sums[3] += _dot(after[: stop - start], after[: stop - start])
