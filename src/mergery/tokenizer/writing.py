@@ -154,9 +154,14 @@ def _present(extra: object, tokens: Mapping[str, int]) -> object:
 def _write_generation_config(vocabulary: Vocabulary, directory: Path) -> None:
     """The donor's generation settings, with the result's ids."""
     source = vocabulary.directories[vocabulary.donor] / _GENERATION
-    if source.exists():
-        settings = read_object(source)
-        _write_object(directory / _GENERATION, settings | _renumbered(vocabulary, settings, vocabulary.donor))
+    if not source.exists():
+        return
+    settings = read_object(source)
+    changed = settings | _renumbered(vocabulary, settings, vocabulary.donor)
+    if changed == settings:
+        shutil.copyfile(source, directory / _GENERATION)
+    else:
+        _write_object(directory / _GENERATION, changed)
 
 
 def _write_object(file: Path, content: Mapping[str, object]) -> None:
