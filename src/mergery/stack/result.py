@@ -34,7 +34,7 @@ class Sparsity:
             entry of a row to ``keep + spread`` for its largest, linearly in the rank (MAGPRUNE,
             arXiv:2406.11617, section 3.1).
         scale: factor on what is kept.
-        inverse: divide what is kept by its probability too (with ``spread``; else put it in ``scale``).
+        inverse: where there is a ``spread``, divide what is kept by its probability too.
     """
 
     floor: tuple[float, ...]

@@ -220,9 +220,11 @@ class Sparse:
 
     def divided_by_probability(self) -> Sparse:
         """Divide what is kept by its probability, so that its expectation stays."""
-        if self.sparsity.ranked:
-            return self._with(inverse=True)
-        return self._with(scale=tuple(1.0 / keep if keep else 0.0 for keep in self.sparsity.keep))
+        scale = [
+            1.0 if spread > 0 else 1.0 / keep if keep else 0.0
+            for keep, spread in zip(self.sparsity.keep, self.sparsity.spread, strict=True)
+        ]
+        return self._with(scale=tuple(scale), inverse=self.sparsity.ranked)
 
     def restored(self) -> Sparse:
         """Scale what is kept to the sum of magnitudes that there was before; zeros stay."""
