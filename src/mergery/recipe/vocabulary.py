@@ -17,7 +17,7 @@ ReadModel = Callable[[object, str], ModelRef]
 """A model position's data and its place in; the model out, or a :class:`RecipeError`."""
 
 _SOURCES: tuple[Literal["union", "base"], ...] = ("union", "base")
-_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
+_KINDS = ("zero", "model_token")
 _SHORTEST_JINJA = 20
 _OLD_PREFIX = "model:"  # mergekit 0.0.4's, before a model in tokenizer_source
 
@@ -66,8 +66,8 @@ class TokenizerReader:
         if isinstance(data, str):
             data = data.removeprefix(_OLD_PREFIX)
         found = self._model(data, where)
-        meant = nearest(found.path, _SOURCES)
-        if meant and isinstance(data, str) and found not in (self._merged or ()):
+        meant = nearest(found.path, _SOURCES) if isinstance(data, str) and "/" not in found.path else None
+        if meant and found not in (self._merged or ()):
             raise RecipeError(
                 f"{where}: {found} is neither union, nor base, nor a model that is merged here",
                 fix=f"did you mean {meant}? A directory of that name is written ./{found.path}",
@@ -136,15 +136,22 @@ class TokenizerReader:
         return model
 
 
-_KINDS = ("zero", "model_token")
-
-
 def read_chat_template(data: object, where: str) -> str:
     """``auto``, the name of a known template, or Jinja text, which is at least 20 characters with a ``{``."""
+    from mergery.tokenizer import CHAT_TEMPLATES, resolve_chat_template
+
     template = text(data, where)
-    if template in _TEMPLATES or (len(template) >= _SHORTEST_JINJA and "{" in template):
+    known = ("auto", *CHAT_TEMPLATES)
+    if template in known:
         return template
-    raise RecipeError(
-        f"{where}: {shown(template)} is neither a known template nor Jinja text",
-        fix=near_miss(template, _TEMPLATES),
-    )
+    if len(template) < _SHORTEST_JINJA or "{" not in template:
+        raise RecipeError(
+            f"{where}: {shown(template)} is neither a known template nor Jinja text",
+            fix=near_miss(template, known),
+        )
+    try:
+        resolve_chat_template(template, ())
+    except RecipeError as problem:
+        reason = problem.message.removeprefix("chat_template: ")
+        raise RecipeError(f"{where}: {reason}", fix=problem.fix) from problem
+    return template

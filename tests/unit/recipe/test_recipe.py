@@ -114,8 +114,8 @@ def test_a_base_may_be_a_recipe_and_is_recognised_when_it_is_listed():
     assert refs(listed) == ["a/x", "a/y"]
     unlisted = Recipe.from_dict(data | {"models": [{"model": "a/x"}]})
     assert refs(unlisted) == ["a/x", "a/y"]
+    broken = {"merge_method": "linear", "models": [{"model": "a/x"}, {"model": 3}]}
     with pytest.raises(RecipeError, match=r"models\[0\]\.model\.models\[1\]\.model: expected a path"):
-        broken = {"merge_method": "linear", "models": [{"model": "a/x"}, {"model": 3}]}
         Recipe.from_dict(data | {"models": [{"model": broken}]})
 
 
