@@ -8,7 +8,7 @@ from pathlib import Path
 from mergery.checkpoint.ref import ModelRef
 from mergery.errors import CheckpointError
 
-__all__ = ["locate"]
+__all__ = ["locate", "on_hub"]
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja")
@@ -36,9 +36,15 @@ def locate(ref: ModelRef) -> Path:
         return path
     if path.exists():
         raise CheckpointError(f"{ref.path}: not a directory", fix="give the directory that holds config.json")
-    if not _HUB_ID.match(ref.path) or ref.path.startswith("."):
+    if not on_hub(ref):
         raise CheckpointError(f"{ref.path}: does not exist", fix="check the path of the model directory")
     return _download(ref)
+
+
+def on_hub(ref: ModelRef) -> bool:
+    """Whether the model is looked for on the Hugging Face hub: its path is not here, and reads like an id."""
+    there = Path(ref.path).expanduser().exists()
+    return not there and _HUB_ID.match(ref.path) is not None and not ref.path.startswith(".")
 
 
 def _download(ref: ModelRef) -> Path:
