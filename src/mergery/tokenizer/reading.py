@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeAlias
 
@@ -51,7 +52,7 @@ class TokenizerFile:
         text: its ``tokenizer.json`` as the tokenizers library writes it, with the tokens that only the
             files beside it name.
         kind: of its model: ``BPE``, ``Unigram``, ``WordPiece`` or ``WordLevel``.
-        ids: every token's row.
+        ids: every token's row, in the order of the rows.
         added: flags of the tokens that are found in text before it is split, by row.
         settings: its ``tokenizer_config.json``.
     """
@@ -109,7 +110,7 @@ def read_tokenizer(directory: Path) -> TokenizerFile:
         directory,
         backend.to_str(),
         type(backend.model).__name__,
-        backend.get_vocab(with_added_tokens=True),
+        dict(sorted(backend.get_vocab(with_added_tokens=True).items(), key=itemgetter(1))),
         {token.content: _flags(token) for _, token in added},
         settings,
     )

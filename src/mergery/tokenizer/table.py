@@ -113,16 +113,16 @@ def quoted(tokens: Iterable[str]) -> str:
 
 
 def _kept(file: TokenizerFile, rows: int) -> dict[str, int]:
-    """Tokens that the embeddings have a row for, in the order of the rows."""
-    return {text: row for text, row in sorted(file.ids.items(), key=lambda item: item[1]) if row < rows}
+    """Tokens that the embeddings have a row for."""
+    return {text: row for text, row in file.ids.items() if row < rows}
 
 
 def _dropped(model: ModelRef, file: TokenizerFile, rows: int) -> Iterator[str]:
-    beyond = sorted((row, text) for text, row in file.ids.items() if row >= rows)
+    beyond = [text for text, row in file.ids.items() if row >= rows]
     if beyond:
         yield (
             f"{model}: tokens without a row in its embeddings ({rows} rows) do not count as its own: "
-            f"{quoted(text for _, text in beyond)}"
+            f"{quoted(beyond)}"
         )
 
 

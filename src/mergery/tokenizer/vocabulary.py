@@ -6,6 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def _own_rows(
             taken = np.fromiter(file.ids.values(), np.int64, len(file.ids))
             free[taken[taken < rows]] = False
             mine[free] = np.flatnonzero(free)
-        found = np.fromiter((file.ids.get(text, -1) for text in table.ids), np.int64, len(places))
+        found = np.fromiter(map(file.ids.get, table.ids, repeat(-1)), np.int64, len(places))
         mine[places] = np.where(found < size, found, -1)
     return own
 
@@ -211,7 +212,7 @@ def _renumbering(file: TokenizerFile, ids: Mapping[str, int], size: int, *, is_d
     renumbering = np.full(max(size, 1 + old.max(initial=-1)), -1, dtype=np.int64)
     if is_donor:  # what has no token stays where it is
         renumbering[:size] = np.arange(size)
-    renumbering[old] = np.fromiter((ids.get(text, -1) for text in file.ids), np.int64, len(old))
+    renumbering[old] = np.fromiter(map(ids.get, file.ids, repeat(-1)), np.int64, len(old))
     return renumbering
 
 

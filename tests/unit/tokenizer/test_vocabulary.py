@@ -240,6 +240,15 @@ def test_slow_and_broken_tokenizers(words, tmp_path):
     assert "AutoTokenizer.from_pretrained" in caught.value.fix
 
 
+@pytest.mark.parametrize("text", ["[]", "{", '{"added_tokens_decoder": {"0": {"contents": "a"}}}'])
+def test_broken_settings(words, text):
+    a = words("a", "<unk> cat")
+    (Path(a.path) / "tokenizer_config.json").write_text(text)
+    with pytest.raises(CheckpointError) as caught:
+        build(UNION, a, {a: 2})
+    assert a.path in caught.value.message
+
+
 def test_two_definitions_of_one_token(words):
     a = words("a", "<unk> cat <b>", special("<im>"))
     b = words("b", "<unk> cat", special("<im>", lstrip=True), special("<b>"), special("<c>"))

@@ -130,6 +130,16 @@ def test_numbers_with_gaps_are_kept(save, tmp_path):
     assert tokenizer.encode("cat dog<im>") == [1, 9, 10]
 
 
+def test_tokenizers_that_cannot_take_the_table(save):
+    b = save("b", models.WordLevel({"x": 0}, unk_token="x"), [special("<im>")])
+    twice = save("twice", models.Unigram([("<unk>", 0.0), ("a", -1.0), ("a", -2.0)], 0))
+    with pytest.raises(CheckpointError, match="have gaps, which a Unigram tokenizer cannot keep"):
+        build(UNION, twice, b)
+    late = save("late", models.Unigram([("a", -1.0), ("<unk>", 0.0)], 1))
+    with pytest.raises(CheckpointError, match="does not take the tokens"):
+        build(BASE, late, rows=1)
+
+
 def test_a_tokenizer_taken_as_it_stands_is_copied(words, tmp_path):
     a = words("a", "<unk> cat", settings={"chat_template": "{{ messages }}"})
     others = {"vocab.json": "{}", "tokenizer.model": "x", "generation_config.json": '{"top_k":  4}'}
@@ -160,11 +170,12 @@ def test_a_changed_one_leaves_stale_files_behind(words, tmp_path):
     assert tokenizer.chat_template == "{{ messages }}"
 
 
-def test_dropped_tokens_do_not_come_back(words, tmp_path):
+@pytest.mark.parametrize("extra", [["<x>", "</s>"], {"x_token": "<x>", "end_token": "</s>"}])
+def test_dropped_tokens_do_not_come_back(words, tmp_path, extra):
     settings = {
         "pad_token": "<pad>",
         "eos_token": {"__type": "AddedToken", "content": "</s>"},
-        "extra_special_tokens": ["<x>", "</s>"],
+        "extra_special_tokens": extra,
         "image_token": "<image>",
     }
     a = words("a", "<unk> </s>", special("<pad>"), settings=settings)
