@@ -11,6 +11,7 @@ from mergery.tokenizer.settings import ModelToken, TokenizerSettings, TokenSetti
 if TYPE_CHECKING:
     from mergery.tokenizer.chat import CHAT_TEMPLATES, resolve_chat_template, write_chat_template
     from mergery.tokenizer.comparison import VocabularyDifference, compare_vocabularies, same_vocabulary
+    from mergery.tokenizer.reading import has_tokenizer
     from mergery.tokenizer.rows import AVERAGE, MIXED, ZERO, RowMap
     from mergery.tokenizer.vocabulary import Vocabulary, build_vocabulary
     from mergery.tokenizer.writing import config_changes, write_tokenizer
@@ -30,6 +31,7 @@ __all__ = [
     "build_vocabulary",
     "compare_vocabularies",
     "config_changes",
+    "has_tokenizer",
     "resolve_chat_template",
     "same_vocabulary",
     "write_chat_template",
@@ -47,6 +49,7 @@ _HOMES = {
     "build_vocabulary": "vocabulary",
     "compare_vocabularies": "comparison",
     "config_changes": "writing",
+    "has_tokenizer": "reading",
     "resolve_chat_template": "chat",
     "same_vocabulary": "comparison",
     "write_chat_template": "chat",
