@@ -14,7 +14,7 @@ from pathlib import Path
 from mergery.methods import MergeMethod, get_method, method_names
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-VERBS = ("merge", "plan", "evolve", "demo", "methods", "methods show", "inspect")
+VERBS = ("merge", "check", "plan", "evolve", "demo", "methods", "methods show", "inspect")
 GROUPS = ("zoo", "zoo build", "zoo ready")
 
 

@@ -83,8 +83,18 @@ def test_the_searches_of_the_docs_are_searches():
 def test_the_recipes_of_the_docs_are_recipes():
     from mergery import Recipe
 
-    for text in blocks("docs/recipes.md", "yaml"):
-        assert Recipe.from_yaml(text).merge_method == "ties"
+    texts = blocks("docs/recipes.md", "yaml")
+    first, *_ = [Recipe.from_yaml(text) for text in texts]
+    assert first.merge_method == "ties"
+
+
+def test_the_mistakes_that_the_docs_quote(tmp_path):
+    (quoted,) = blocks("docs/recipes.md", "text")
+    recipe = blocks("docs/recipes.md", "yaml")[0].replace("density", "densty") + "chat_template: chatlm\n"
+    (tmp_path / "recipe.yml").write_text(recipe)
+    command = [sys.executable, "-m", "mergery", "check", "recipe.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, quoted)
 
 
 def test_the_pages_made_from_the_code_are_as_the_code_is():

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from mergery.cli import demo, evolve, inspect, merge, methods, plan, zoo
+from mergery.cli import check, demo, evolve, inspect, merge, methods, plan, zoo
 from mergery.errors import MergeryError
 
 __all__ = ["app", "main"]
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("merge")(merge.merge)
+app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("evolve")(evolve.evolve)
 app.command("demo")(demo.demo)
