@@ -1,4 +1,4 @@
-"""``python -m bench [NAME ...]``, or ``python -m bench NAME OPTIONS``: run measurements, each writes its page."""
+"""``python -m bench [NAME ...]`` or ``python -m bench NAME OPTIONS``: each measurement writes its page."""
 
 from __future__ import annotations
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -28,8 +30,9 @@ def space(zoo: Zoo, method: str, parameters: dict[str, float]) -> SearchSpace:
     return SearchSpace.open(recipe | {"parameters": parameters})
 
 
-def main() -> None:
+def main(options: Sequence[str] = ()) -> None:
     """Medians of medians, over random candidates."""
+    argparse.ArgumentParser(prog="python -m bench candidate").parse_args(options)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         zoo = ready_made(Path(folder) / "zoo")

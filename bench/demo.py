@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.page import table, write
@@ -35,8 +37,9 @@ def scores(tables: list[dict[str, dict[str, float]]]) -> list[tuple[str, ...]]:
     ]
 
 
-def main() -> None:
+def main(options: Sequence[str] = ()) -> None:
     """Run the demo once for each seed of the search."""
+    argparse.ArgumentParser(prog="python -m bench demo").parse_args(options)
     runs = [run("--seed", str(seed)) for seed in SEEDS]
     tables = [one for one, _ in runs]
     items = tables[0]["evolved"]["items"]

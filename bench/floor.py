@@ -1,7 +1,7 @@
 """The least that a merge can take: its inputs read and its output written, with plain calls and one buffer.
 
-Run as a process of its own, like what it is compared with: ``python bench/floor.py [--fsync] OUT IN...``; what
-is written has the size of the last input.
+Run as a process of its own, like what it is compared with: ``python bench/floor.py [--fsync] OUT IN...``.
+What is written has the size of the last input.
 """
 
 from __future__ import annotations

@@ -58,9 +58,9 @@ def main(options: Sequence[str] = ()) -> None:
     arguments.results.mkdir(parents=True, exist_ok=True)
     draw(records, by_experts, by_size, arguments.results / "growth.png")
     lines = [
-        "Mergery alone, whole processes, warm cache; random Llamas in bfloat16: "
-        + ", ".join(f"{size}: {models.SIZES[size].parameters / 1e6:.0f} M parameters" for size in _sizes(arguments)),
-        f"each. Mergery at {records.revisions()}. MiB: anonymous and shared memory at the peak, the most of all runs.",
+        "Mergery alone, whole processes, warm cache; random Llamas in bfloat16, parameters of each: "
+        f"{_parameters([*arguments.sizes, *arguments.flat])}. Mergery at {records.revisions()}. MiB:",
+        "anonymous and shared memory at the peak, the most of all runs.",
         "",
         "![seconds and memory over experts and size](growth.png)",
         "",
@@ -74,12 +74,14 @@ def main(options: Sequence[str] = ()) -> None:
         "",
         "## Memory of every method",
         "",
-        f"Defaults, up to {arguments.experts[-1]} experts, a small model and one that is larger by as much as their",
-        f"parameters say. Target: at most {MOST_MIB} MiB, and within {FLAT - 1:.0%} of each other.",
+        f"Defaults, up to {arguments.experts[-1]} experts, models of {_parameters(arguments.flat)}.",
+        f"Target: at most {MOST_MIB} MiB, and within {FLAT - 1:.0%} of each other.",
         "",
-        *table(("method", "experts", *(f"{size}, MiB" for size in arguments.flat), "ratio", "target"),
-               _flatness(records, flat, len(arguments.flat))),
-    ]  # fmt: skip
+        *table(
+            ("method", "experts", *(f"{size}, MiB" for size in arguments.flat), "ratio", "target"),
+            _flatness(records, flat, len(arguments.flat)),
+        ),
+    ]
     write("growth", "Growth", lines, options=options, folder=arguments.results)
 
 
@@ -153,8 +155,9 @@ def _methods() -> tuple[str, ...]:
     return tuple(method_names())
 
 
-def _sizes(arguments: argparse.Namespace) -> list[str]:
-    return list(dict.fromkeys([*arguments.sizes, *arguments.flat]))
+def _parameters(sizes: Sequence[str]) -> str:
+    """The sizes, spelled out."""
+    return ", ".join(f"{size}: {models.SIZES[size].parameters / 1e6:.1f} M" for size in dict.fromkeys(sizes))
 
 
 def _rows(records: Records, cases: Sequence[Case]) -> Iterator[tuple[object, ...]]:

@@ -1,7 +1,8 @@
-"""A command as a whole process: seconds by the wall, seconds of processors, and anonymous memory at its peak."""
+"""A command as a whole process: seconds by the wall, seconds of processors, the peak of anonymous memory."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -126,10 +127,8 @@ class _Watch(threading.Thread):
 
     def kill(self) -> None:
         """End the whole session that the process was started in."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._root, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def _end(self, reason: str) -> None:
         if not self.reason:

@@ -17,12 +17,23 @@ if TYPE_CHECKING:
     from bench.merging import Case
 
 LEGEND = """\
-Whole processes, seconds by the wall: median (lowest–highest, number of runs); ratios of medians. Tools take turns,
-in alternating order, on the same files; outputs are deleted between runs. mergekit is run twice: as it comes, and
-with `--async-write --out-shard-size 300M`, its fastest here (`HF_HUB_OFFLINE=1`, `--random-seed 0`). Mergery is run
-as it comes; it waits until the output is on the disk (fsync), mergekit does not. The floor is a process that reads
-the same files with `preadv` into one buffer of 8 MiB and writes as much as one model holds with `pwrite`. A cold cache
-is one from which the inputs were dropped (`posix_fadvise`, checked with `mincore`)."""
+Whole processes, seconds by the wall: median (lowest–highest, number of runs); ratios of medians.
+Tools take turns, in alternating order, on the same files; outputs are deleted between runs.
+mergekit is run twice: as it comes, and with `--async-write --out-shard-size 300M`, its fastest here
+(`HF_HUB_OFFLINE=1`, `--random-seed 0`). Mergery is run as it comes; it waits until the output is on
+the disk (fsync), mergekit does not. The floor is a process that reads the same files with `preadv`
+into one buffer of 8 MiB and writes as much as one model holds with `pwrite`. A cold cache is one
+from which the inputs were dropped (`posix_fadvise`, checked with `mincore`)."""
+
+RATIOS = ("merge", "experts", "Mergery", "mergekit", "at its best", "ratio", "ratio to best", "target")
+RESOURCES = (
+    *("merge", "experts", "Mergery, s", "mergekit, s", "at its best, s"),
+    *("Mergery, MiB", "mergekit, MiB", "at its best, MiB"),
+)
+FLOORS = (
+    *("merge", "experts", "Mergery", "floor", "floor with fsync"),
+    *("over floor", "over floor with fsync", "target"),
+)
 
 
 def write(records: Records, cases: Sequence[Case], options: Sequence[str], results: Path) -> None:
@@ -40,36 +51,19 @@ def write(records: Records, cases: Sequence[Case], options: Sequence[str], resul
         "",
         "## With a warm cache",
         "",
-        *table(
-            ("merge", "experts", "Mergery", "mergekit", "mergekit at its best", "ratio", "ratio to best", "target"),
-            _ratios(records, cases),
-        ),
+        *table(RATIOS, _ratios(records, cases)),
         "",
         "## Processor time and memory",
         "",
-        "Seconds of processors; MiB of anonymous and shared memory at the peak, sampled every 20 ms (the most of all",
-        "runs).",
+        "Seconds of processors; MiB of anonymous and shared memory at the peak, sampled every 20 ms",
+        "(the most of all runs).",
         "",
-        *table(
-            ("merge", "experts", "Mergery", "mergekit", "mergekit at its best", "Mergery, MiB", "mergekit, MiB",
-             "mergekit at its best, MiB"),
-            _resources(records, cases),
-        ),
-    ]  # fmt: skip
+        *table(RESOURCES, _resources(records, cases)),
+    ]
     for state in ("cold", "warm"):
         rows = list(_floors(records, cases, state))
         if rows:
-            header = (
-                "merge",
-                "experts",
-                "Mergery",
-                "floor",
-                "floor with fsync",
-                "over floor",
-                "over fsync",
-                "target",
-            )
-            lines += ["", f"## Against reading and writing alone, {state} cache", "", *table(header, rows)]
+            lines += ["", f"## Against reading and writing alone, {state} cache", "", *table(FLOORS, rows)]
     lines += ["", "## The same numbers?", "", *_checks(records, cases)]
     write_page("merging", "Merging, side by side with mergekit", lines, options=options, folder=results)
 
@@ -169,10 +163,11 @@ def _checks(records: Records, cases: Sequence[Case]) -> list[str]:
             )
     header = ("merge", "experts", "elements that differ", "largest difference", "error", "size of the change")
     return [
-        "Before the timing both tools merge small models of the same kind in bfloat16, and the outputs are compared:",
-        "mergekit computes in bfloat16, Mergery in float32 with one cast at the end. Error: root mean square of the",
-        "differences over that of mergekit's changes from the base. Size: that of Mergery's changes over mergekit's.",
-        "[Agreement](agreement.md) compares in float32.",
+        "Before the timing both tools merge small models of the same kind in bfloat16, and the",
+        "outputs are compared: mergekit computes in bfloat16, Mergery in float32 with one cast at the",
+        "end. Error: root mean square of the differences over that of mergekit's changes from the",
+        "base. Size: that of Mergery's changes over mergekit's. [Agreement](agreement.md) compares in",
+        "float32.",
         "",
         *table(header, rows),
     ]

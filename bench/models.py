@@ -1,4 +1,4 @@
-"""Models to merge, made on the spot: Llama-shaped, random, of any size, written without being held in memory."""
+"""Models to merge, made on the spot: Llama-shaped, random, of any size, never held in memory."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ class Size:
         }
 
 
-# Each of the sizes from 62m on is twice or eight times another in parameters; the larger ones grow in width, in
-# depth and in vocabulary, so that single tensors grow, too.
+# From 62m on, each is twice or eight times another in parameters; the larger ones grow in width, in depth
+# and in vocabulary, so that single tensors grow, too.
 SIZES = {
     "tiny": Size(64, 96, 2, 4, 2, 256),
     "4m": Size(256, 688, 4, 4, 2, 2000),
@@ -109,26 +109,29 @@ class Models:
     experts: tuple[Path, ...]
 
 
-def make(work: Path, name: str, experts: int, *, distinct: int | None = None) -> Models:
-    """Make a base and experts of the size ``name`` in bfloat16, or find them from an earlier run.
+def make(
+    work: Path, name: str, experts: int, *, size: Size | None = None, distinct: int | None = None
+) -> Models:
+    """Make a base and experts of one size in bfloat16, or find those of an earlier run.
 
     Args:
         work: the folder they are kept in.
-        name: a key of :data:`SIZES`.
+        name: a key of :data:`SIZES`, or of the size that is given.
         experts: how many.
+        size: the shape, where it is not one of :data:`SIZES`.
         distinct: how many of them to write; the rest are links to these, in turn (memory and amounts of
             work do not depend on what the weights are, and disks have ends).
     """
     folder = work / "models" / name
     distinct = experts if distinct is None else min(distinct, experts)
+    shape = size or SIZES[name]
     base = folder / "base"
-    _once(base, lambda staging: _write(staging, SIZES[name], model=0, base=None))
-    for model in range(1, distinct + 1):
-        _once(
-            folder / f"expert-{model}",
-            lambda staging, model=model: _write(staging, SIZES[name], model=model, base=base),
-        )
+    _once(base, lambda staging: _write(staging, shape, model=0, base=None))
     paths = [folder / f"expert-{model}" for model in range(1, experts + 1)]
+    for index, path in enumerate(paths[:distinct]):
+        if path.is_symlink():
+            path.unlink()
+        _once(path, lambda staging, model=index + 1: _write(staging, shape, model=model, base=base))
     for index in range(distinct, experts):
         if not paths[index].exists():
             paths[index].symlink_to(paths[index % distinct].name)

@@ -13,8 +13,8 @@ __all__ = ["ENVIRONMENT", "Peer", "command", "ensure"]
 HERE = Path(__file__).resolve().parent
 PYTHON = HERE / ".venv-mergekit" / "bin" / "python"
 SCRIPT = HERE / "run_mergekit.py"
-# Its model card asks the hub about every model, even one in a directory: where there is no network, that would
-# count as merging.
+# Its model card asks the hub about every model, even one in a directory: without a network, waiting for that
+# would count as merging.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
 
 

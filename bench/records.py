@@ -1,4 +1,4 @@
-"""Finished measurements, one JSON line each, so that a benchmark that was interrupted goes on where it stopped."""
+"""Finished measurements, one JSON line each: a benchmark that was interrupted goes on where it stopped."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def timed(
 
 
 def compile_once(name: str, work: Path) -> None:
-    """One merge of tiny models that is not counted: the first of a kind compiles its loops, and keeps them."""
+    """One merge of tiny models that is not counted: the first of its kind compiles loops, and keeps them."""
     made = models.make(work, "tiny", 2)
     recipe = write_recipe(work / "recipes" / "tiny", name, row_of(name), made, 2)
     timed(ours(recipe, work / "out"), [], work / "out")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.demo import run, scores
@@ -13,8 +15,9 @@ from mergery.zoo import build
 SEEDS = (0, 1, 2)
 
 
-def main() -> None:
+def main(options: Sequence[str] = ()) -> None:
     """Train, search and score each zoo."""
+    argparse.ArgumentParser(prog="python -m bench zoo").parse_args(options)
     tables, seconds = [], []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
