@@ -81,7 +81,7 @@ class TensorInfo:
     file: Path
     start: int
 
-    @property
+    @cached_property
     def elements(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from mergery.checkpoint import Checkpoint, ModelRef, TensorInfo
+from mergery.checkpoint import Checkpoint, ModelRef, TensorInfo, layer_name
 from mergery.checkpoint.architecture import is_output_matrix
 from mergery.engine.accounting import Ledger, ties_embeddings
 from mergery.engine.alignment import Member, aligned
@@ -63,6 +65,16 @@ class Plan:
         """Bytes of all tensors of the result."""
         return sum(job.output.bytes for job in self.jobs)
 
+    @cached_property
+    def depths(self) -> Mapping[str, int]:
+        """Number of layers of each stack of layers of the result."""
+        depths: dict[str, int] = {}
+        for job in self.jobs:
+            parsed = layer_name(job.name)
+            if parsed:
+                depths[parsed.stack] = max(depths.get(parsed.stack, 0), parsed.index + 1)
+        return depths
+
     def peak_memory(self, threads: int) -> int:
         """Bytes of anonymous memory that ``threads`` workers need at most."""
         return sum(sorted((job.memory(job.method) for job in self.jobs), reverse=True)[:threads])
@@ -73,11 +85,25 @@ class Plan:
                 yield from stored_tensors(source)
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Nothing made here is garbage, and looking for it takes as long as the planning itself."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_collector_paused()
 def open_models(recipe: Recipe) -> dict[ModelRef, Checkpoint]:
     """Open the headers of every model that the recipe names."""
     return {ref: Checkpoint.open(ref) for ref in recipe.models}
 
 
+@_collector_paused()
 def make_plan(recipe: Recipe, models: Mapping[ModelRef, Checkpoint] | None = None) -> Plan:
     """Work out every tensor of the result from headers alone.
 
