@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergery.errors import CheckpointError, MergeryError, RecipeError
-from mergery.stack import Place, RandomKey, Stack, TaskVectors, Weights
-from mergery.stack.native import CHUNK, NativeCompute, Workspace, checked_finite
+from mergery.engine.operand import stored_tensors
+from mergery.errors import CheckpointError, RecipeError
+from mergery.stack.native import CHUNK, Workspace, checked_finite
 from mergery.stack.rows import Bits
 
 if TYPE_CHECKING:
+    from mergery.engine.inputs import Inputs
     from mergery.engine.plan import Job, Plan
-    from mergery.engine.sink import Sink
-    from mergery.engine.source import Source
+    from mergery.engine.sink import Sink, Writer
 
-__all__ = ["execute", "merged_chunks"]
-
-_AHEAD = 2
+__all__ = ["execute"]
 
 
 def execute(
     plan: Plan,
-    source: Source,
+    inputs: Inputs,
     sink: Sink,
     *,
     jobs: Sequence[Job] | None = None,
@@ -39,7 +37,7 @@ def execute(
 
     Args:
         plan: what to compute.
-        source: where the inputs come from.
+        inputs: opens its tensors.
         sink: where the results go.
         jobs: those to compute; by default all.
         threads: tensors computed at a time.
@@ -55,13 +53,10 @@ def execute(
     def work(index: int) -> int:
         job = jobs[index]
         if index + threads < len(jobs):
-            for info in jobs[index + threads].sources:
-                source.prefetch(info)
+            inputs.prefetch(jobs[index + threads])
         if not hasattr(own, "workspace"):
             own.workspace = Workspace()
-        with sink.tensor(job.output) as write:
-            for start, piece in merged_chunks(plan, job, source, own.workspace):
-                write(start, piece)
+        _compute(plan, job, inputs, own.workspace, sink.open(job.output))
         return job.output.bytes
 
     with ThreadPoolExecutor(threads) as pool:
@@ -75,46 +70,32 @@ def execute(
             raise
 
 
-def merged_chunks(plan: Plan, job: Job, source: Source, workspace: Workspace) -> Iterator[tuple[int, Bits]]:
-    """First element and raw elements of each piece of one tensor of the result; overwritten by the next.
-
-    float32 throughout; one cast at the end.
-    """
+def _compute(plan: Plan, job: Job, inputs: Inputs, workspace: Workspace, writer: Writer) -> None:
+    """Compute one tensor: float32 throughout, one cast at the end."""
     if not job.output.is_float:
-        yield from _copied(job, source)
+        for start, piece in _copied(job, inputs):
+            writer.write(start, piece)
+        writer.close({})
         return
-    stack, compute = open_stack(plan, job, source, workspace)
+    opened = inputs.open(plan, job, workspace)
     try:
-        merged = plan.method(stack, job.values)
-        for start, piece in compute.evaluate(merged, job.output.dtype):
-            _check_result(piece, job)
-            yield start, piece
-    except MergeryError as problem:
-        if isinstance(problem, RecipeError) and not problem.message.startswith(job.name):
-            raise type(problem)(f"{job.name}: {problem.message}", fix=problem.fix) from problem
-        raise
-
-
-def open_stack(plan: Plan, job: Job, source: Source, workspace: Workspace) -> tuple[Stack, NativeCompute]:
-    """One tensor's stack, as its method sees it."""
-    compute = NativeCompute(
-        [source.rows(info) for info in job.inputs],
-        None if job.base is None else source.rows(job.base),
-        job.output.shape,
-        RandomKey(plan.recipe.seed, job.name),
-        workspace,
-    )
-    kind = Weights if job.base is None else TaskVectors
-    place = Place(job.name, job.output.layer, 0, job.output.role)
-    return kind(compute, len(job.inputs), job.output.shape, place, None, job.base is not None), compute
+        merged = job.method(opened.stack, job.values)
+    except RecipeError as problem:
+        raise RecipeError(f"{job.name}: {problem.message}", fix=problem.fix) from problem
+    for start, piece in opened.compute.evaluate(merged, job.output.dtype, survival=True):
+        _check_result(piece, job)
+        writer.write(start, piece)
+    evidence: dict[str, object] = {"inputs": [getattr(rows, "digest", None) for rows in opened.rows]}
+    if job.base is not None:
+        evidence["survival"] = opened.compute.survival.tolist()
+    writer.close(evidence)
 
 
 def _check_result(piece: Bits, job: Job) -> None:
     try:
-        if piece.dtype in (np.uint16, np.float32):
-            checked_finite(piece, job.name)
-        elif not np.isfinite(piece).all():
-            raise CheckpointError(job.name, fix="")
+        checked_finite(
+            piece if piece.dtype in (np.uint16, np.float32) else piece.astype(np.float32), job.name
+        )
     except CheckpointError as problem:
         raise RecipeError(
             f"{job.name}: the merge has NaN or infinite values in {job.output.dtype}",
@@ -122,18 +103,19 @@ def _check_result(piece: Bits, job: Job) -> None:
         ) from problem
 
 
-def _copied(job: Job, source: Source) -> Iterable[tuple[int, Bits]]:
+def _copied(job: Job, inputs: Inputs) -> Iterator[tuple[int, Bits]]:
     """A tensor of whole numbers or switches: the same in all models, or an error."""
-    first, *others = job.sources
+    first, *others = (info for operand in job.sources for info in stored_tensors(operand))
     for start in range(0, first.bytes, CHUNK):
         held = np.empty(min(CHUNK, first.bytes - start), np.uint8)
-        source.read_bytes(first, start, held.data)
+        inputs.source.read_bytes(first, start, held.data)
         for info in others:
             other = np.empty_like(held)
-            source.read_bytes(info, start, other.data)
+            inputs.source.read_bytes(info, start, other.data)
             if not np.array_equal(held, other):
                 raise CheckpointError(
-                    f"{job.name}: it is not of floating point and differs between {first.file} and {info.file}",
+                    f"{job.name}: it is not of floating point and differs between {first.file} and "
+                    f"{info.file}",
                     fix="merge models whose buffers agree",
                 )
         yield start, held

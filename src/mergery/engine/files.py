@@ -59,7 +59,7 @@ class InputFiles:
         """
         for file, (_, stamp) in self._open.items():
             try:
-                now = _stamp(os.stat(file))
+                now = _stamp(file.stat())
             except OSError:
                 now = ()
             if now != stamp:

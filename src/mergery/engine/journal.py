@@ -1,11 +1,12 @@
-"""What an interrupted merge had finished: a line for each whole shard, with its tensors' digests."""
+"""What an interrupted merge had finished: a line for each whole shard, with what is known of its tensors."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -32,32 +33,28 @@ class Journal:
         if not self._finished:
             self._write({"merge": key}, "w")
 
-    def verified(self, layout: ShardLayout) -> Mapping[str, str] | None:
-        """The digests of a finished shard's tensors, if the file still holds them."""
-        digests = self._finished.get(layout.file)
+    def verified(self, layout: ShardLayout) -> Mapping[str, Mapping[str, object]] | None:
+        """What is known of a finished shard's tensors, if the file still holds them."""
+        known = self._finished.get(layout.file)
         file = self._directory / layout.file
-        if digests is None or not file.exists() or file.stat().st_size != layout.bytes:
+        if known is None or not file.exists() or file.stat().st_size != layout.bytes:
             return None
         with file.open("rb") as stream:
             if stream.read(len(layout.header)) != layout.header:
                 return None
-        return digests if file_digests(file, layout) == digests else None
+        recorded = {name: evidence.get("xxh3") for name, evidence in known.items()}
+        return known if file_digests(file, layout) == recorded else None
 
-    def finish(self, file: str, digests: Mapping[str, str]) -> None:
+    def finish(self, file: str, known: Mapping[str, Mapping[str, object]]) -> None:
         """Record that a shard is whole, and on the disk."""
-        self._write({"file": file, "tensors": dict(digests)}, "a")
+        self._write({"file": file, "tensors": dict(known)}, "a")
 
     def remove(self) -> None:
         """The merge is complete."""
         self._file.unlink()
 
-    def _read(self, key: str) -> dict[str, dict[str, str]]:
-        try:
-            lines = [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
-        except FileNotFoundError:
-            return {}
-        except ValueError:  # the last line was being written when the process ended
-            lines = _whole_lines(self._file)
+    def _read(self, key: str) -> dict[str, Any]:
+        lines = list(_whole_lines(self._file)) if self._file.exists() else []
         if not lines or lines[0] != {"merge": key}:
             return {}
         return {line["file"]: line["tensors"] for line in lines[1:]}
@@ -71,13 +68,13 @@ class Journal:
 
 def file_digests(file: Path, layout: ShardLayout) -> dict[str, str]:
     """The digest of every tensor's bytes, from the file."""
-    digests = {}
+    places = sorted(layout.starts.items(), key=lambda place: place[1])
+    ends = [*(start for _, start in places[1:]), layout.bytes]
     with file.open("rb") as stream:
-        ends = sorted([*layout.starts.values(), layout.bytes])
-        for name, start in layout.starts.items():
-            size = next(end for end in ends if end > start) - start if start < layout.bytes else 0
-            digests[name] = _digest(stream.fileno(), start, size)
-    return digests
+        return {
+            name: _digest(stream.fileno(), start, end - start)
+            for (name, start), end in zip(places, ends, strict=True)
+        }
 
 
 def _digest(descriptor: int, start: int, size: int) -> str:
@@ -87,11 +84,10 @@ def _digest(descriptor: int, start: int, size: int) -> str:
     return digest.hexdigest()
 
 
-def _whole_lines(file: Path) -> list[dict[str, dict[str, str]]]:
-    lines = []
+def _whole_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The journal's entries, but one that was being written when the process ended."""
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
-            lines.append(json.loads(line))
+            yield json.loads(line)
         except ValueError:
-            break
-    return lines
+            return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mergery.engine.execute import execute
+from mergery.engine.inputs import Inputs
 from mergery.engine.plan import make_plan, open_models
 from mergery.engine.sink import ModelSink
 from mergery.engine.source import DiskSource, MemorySource
@@ -36,7 +37,7 @@ class LiveMerge:
     def __init__(self, recipe: Recipe, *, device: str = "cpu") -> None:
         self._checkpoints = open_models(recipe)
         plan = make_plan(recipe, self._checkpoints)
-        self._source = MemorySource(DiskSource())
+        self._inputs = Inputs(MemorySource(DiskSource(), device), device=device)
         self.model, self.tokenizer = load_stock(plan.donor.directory, device)
         self._sink = ModelSink(self.model)
         self._sink.check(job.name for job in plan.jobs)
@@ -53,5 +54,5 @@ class LiveMerge:
         for ref in recipe.models:
             if ref not in self._checkpoints:
                 self._checkpoints |= open_models(recipe)
-        execute(make_plan(recipe, self._checkpoints), self._source, self._sink)
+        execute(make_plan(recipe, self._checkpoints), self._inputs, self._sink)
         return self.model

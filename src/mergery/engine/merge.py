@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mergery.engine.configuration import copy_companions
+from mergery.engine.execute import execute
+from mergery.engine.inputs import Inputs
 from mergery.engine.machine import available_threads
 from mergery.engine.output import check_free, staged_directory
 from mergery.engine.plan import Plan, make_plan
 from mergery.engine.record import lock_data, merge_key, model_card
+from mergery.engine.sink import DirectorySink, Evidence
+from mergery.engine.source import DiskSource
+from mergery.engine.survival import Survival
 from mergery.recipe import Recipe
 
 __all__ = ["DEFAULT_SHARD_BYTES", "LOCK_FILE", "RECIPE_FILE", "Merged", "merge"]
@@ -30,12 +35,15 @@ class Merged:
         files: its weight files.
         bytes: the size of its tensors.
         plan: what was run.
+        survival: what the cast to the written type left of each tensor's change from the base, where
+            there is one.
     """
 
     directory: Path
     files: tuple[str, ...]
     bytes: int
     plan: Plan
+    survival: tuple[Survival, ...] = ()
 
     @property
     def risks(self) -> tuple[str, ...]:
@@ -73,24 +81,28 @@ def merge(
     plan = make_plan(recipe)
     check_free(out, plan.bytes_written)
 
-    from mergery.engine.execute import execute
-    from mergery.engine.sink import DirectorySink
-    from mergery.engine.source import DiskSource
-
     with staged_directory(out) as staging:
         tensors = [job.output for job in plan.jobs]
-        with DirectorySink(staging, tensors, shard_bytes, merge_key(plan, shard_bytes)) as sink, DiskSource() as source:
+        sink = DirectorySink(staging, tensors, shard_bytes, merge_key(plan, shard_bytes))
+        with sink, DiskSource() as source:
             left = [job for job in plan.jobs if not sink.has(job.name)]
-            execute(plan, source, sink, jobs=left, threads=threads or available_threads(), progress=progress)
-        _write_companions(plan, staging, sink.files)
-    return Merged(out, sink.files, plan.bytes_written, plan)
+            workers = threads or available_threads()
+            inputs = Inputs(source, device=device, threads=workers)
+            execute(plan, inputs, sink, jobs=left, threads=workers, progress=progress)
+        _write_companions(plan, staging, sink)
+    return Merged(out, tuple(sink.files), plan.bytes_written, plan, _survivals(plan, sink.evidence))
 
 
-def _write_companions(plan: Plan, staging: Path, weights: tuple[str, ...]) -> None:
+def _write_companions(plan: Plan, staging: Path, sink: DirectorySink) -> None:
     """Everything but the weights: configuration, tokenizer, recipe, card, and the lock file last."""
     (staging / "config.json").write_text(json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n")
     copy_companions(plan.donor.directory, staging)
     (staging / RECIPE_FILE).write_text(plan.recipe.to_yaml())
     (staging / "README.md").write_text(model_card(plan))
-    lock = lock_data(plan, staging, weights)
+    lock = lock_data(plan, sink.evidence, sink.files)
     (staging / LOCK_FILE).write_text(json.dumps(lock, indent=2, ensure_ascii=False) + "\n")
+
+
+def _survivals(plan: Plan, evidence: Mapping[str, Evidence]) -> tuple[Survival, ...]:
+    found = ((job.output, evidence[job.name].get("survival")) for job in plan.jobs)
+    return tuple(Survival.of(output, sums) for output, sums in found if isinstance(sums, list))

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import xxhash
 import yaml
 
-from mergery.checkpoint import Checkpoint, ModelRef
+from mergery.checkpoint import Checkpoint, ModelRef, TensorInfo
 from mergery.engine.plan import Plan
+from mergery.engine.sink import Evidence
 
-__all__ = ["file_digest", "lock_data", "merge_key", "model_card"]
+__all__ = ["lock_data", "merge_key", "model_card"]
 
-_LOCK_VERSION = 1
-
-
-def file_digest(file: Path) -> str:
-    """sha256 of a file, in hexadecimal: what the Hugging Face hub shows for it."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+_LOCK_VERSION = 2
 
 
 def merge_key(plan: Plan, shard_bytes: int) -> str:
@@ -36,22 +32,29 @@ def merge_key(plan: Plan, shard_bytes: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def lock_data(plan: Plan, directory: Path, weights: Iterable[str]) -> dict[str, object]:
+def lock_data(
+    plan: Plan, evidence: Mapping[str, Evidence], files: Mapping[str, Sequence[str]]
+) -> dict[str, object]:
     """The lock file's content: the same merge gives the same text.
+
+    A digest is the XXH3 (128 bits) of the lines ``name digest`` of tensors in the order of their names,
+    where each tensor's digest is that of its bytes.
 
     Args:
         plan: what was run.
-        directory: where the weight files lie.
-        weights: their names.
+        evidence: what is known of every tensor of the result.
+        files: names of the tensors in each weight file.
     """
     return {
         "lock_version": _LOCK_VERSION,
         "mergery": version("mergery"),
-        "torch": version("torch").partition("+")[0],
         "recipe": plan.recipe.to_dict(),
         "recipe_sha256": plan.recipe.digest,
-        "inputs": {str(ref): _input(checkpoint) for ref, checkpoint in plan.models.items()},
-        "outputs": {name: file_digest(directory / name) for name in weights},
+        "inputs": {str(ref): _input(checkpoint, plan, evidence) for ref, checkpoint in plan.models.items()},
+        "outputs": {
+            file: {"xxh3_128": _digest({name: str(evidence[name]["xxh3"]) for name in names})}
+            for file, names in files.items()
+        },
     }
 
 
@@ -88,11 +91,23 @@ def model_card(plan: Plan) -> str:
     )
 
 
-def _input(checkpoint: Checkpoint) -> dict[str, object]:
-    files = {file.name: file_digest(file) for file in checkpoint.files}
+def _input(checkpoint: Checkpoint, plan: Plan, evidence: Mapping[str, Evidence]) -> dict[str, object]:
+    files = frozenset(checkpoint.files)
+    read: dict[str, str] = {}
+    for job in plan.jobs:
+        digests = evidence[job.name].get("inputs", ())
+        assert isinstance(digests, Sequence)
+        for operand, digest in zip(job.sources, digests, strict=False):
+            if isinstance(operand, TensorInfo) and operand.file in files and digest:
+                read[operand.name] = str(digest)
     # the hub keeps a snapshot in a folder named by its commit
     commit = checkpoint.directory.name if checkpoint.directory.parent.name == "snapshots" else None
-    return {"files": files} | ({"commit": commit} if commit else {})
+    return {"tensors": len(read), "xxh3_128": _digest(read)} | ({"commit": commit} if commit else {})
+
+
+def _digest(tensors: Mapping[str, str]) -> str:
+    lines = "".join(f"{name} {tensors[name]}\n" for name in sorted(tensors))
+    return xxhash.xxh3_128(lines.encode()).hexdigest()
 
 
 def _is_local(ref: ModelRef) -> bool:

@@ -6,35 +6,48 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
+import numpy as np
 import xxhash
 
 from mergery.checkpoint.checkpoint import INDEX_FILE, SINGLE_FILE
-from mergery.checkpoint.safetensors import ShardLayout, TensorInfo
+from mergery.checkpoint.safetensors import ShardLayout, TensorInfo, torch_dtype
 from mergery.engine.journal import Journal
 from mergery.errors import CheckpointError, OutputError
 from mergery.stack.rows import Bits
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-__all__ = ["DirectorySink", "ModelSink", "NullSink", "Sink", "Write"]
+__all__ = ["DirectorySink", "Evidence", "ModelSink", "NullSink", "Sink", "Writer"]
 
 _METADATA = {"format": "pt"}
 
-Write: TypeAlias = Callable[[int, Bits], None]
-"""Takes the elements of a tensor from a first one on; in order, without gaps."""
+Evidence: TypeAlias = Mapping[str, object]
+"""What is known about a finished tensor, as plain data for the record."""
+
+
+class Writer(Protocol):
+    """Takes one tensor."""
+
+    def write(self, start: int, piece: Bits) -> None:
+        """Take elements from a first one on; in order, without gaps."""
+        ...
+
+    def close(self, evidence: Evidence) -> None:
+        """The tensor is complete."""
+        ...
 
 
 class Sink(Protocol):
     """Takes finished tensors, in any order, from any thread."""
 
-    def tensor(self, info: TensorInfo) -> AbstractContextManager[Write]:
-        """Take one tensor, piece by piece; it is complete when the context ends without an error."""
+    def open(self, info: TensorInfo) -> Writer:
+        """Begin one tensor."""
         ...
 
 
@@ -43,20 +56,15 @@ class _Shard:
 
     Attributes:
         layout: where its tensors stand.
-        digests: of the tensors that are complete.
+        evidence: of the tensors that are complete.
     """
 
-    def __init__(self, directory: Path, layout: ShardLayout, digests: Mapping[str, str] | None) -> None:
+    def __init__(self, directory: Path, layout: ShardLayout, known: Mapping[str, Evidence] | None) -> None:
         self.layout = layout
-        self.digests = dict(digests or {})
+        self.evidence = dict(known or {})
         self.file = directory / layout.file
         self._lock = threading.Lock()
-        self._descriptor = -1 if digests is not None else self._laid_out()
-
-    @property
-    def finished(self) -> bool:
-        """Whether all its tensors are complete."""
-        return len(self.digests) == len(self.layout.starts)
+        self._descriptor = -1 if known is not None else self._laid_out()
 
     def write(self, start: int, piece: memoryview) -> None:
         """Write bytes at their place."""
@@ -65,11 +73,11 @@ class _Shard:
             while done < len(piece):
                 done += os.pwrite(self._descriptor, piece[done:], start + done)
 
-    def complete(self, name: str, digest: str) -> bool:
+    def complete(self, name: str, evidence: Evidence) -> bool:
         """Record a tensor; whether it was the last one."""
         with self._lock:
-            self.digests[name] = digest
-            return self.finished
+            self.evidence[name] = evidence
+            return len(self.evidence) == len(self.layout.starts)
 
     def close(self, *, sync: bool) -> None:
         """Close the file, and make sure that it is on the disk."""
@@ -93,6 +101,26 @@ class _Shard:
         return descriptor
 
 
+class _ShardWriter:
+    """Writes one tensor at its place in a shard."""
+
+    def __init__(self, shard: _Shard, name: str, journal: Journal) -> None:
+        self._shard, self._name, self._journal = shard, name, journal
+        self._begin = shard.layout.starts[name]
+        self._digest = xxhash.xxh3_128()
+
+    def write(self, start: int, piece: Bits) -> None:
+        data = piece.view(np.uint8).data
+        self._digest.update(data)
+        self._shard.write(self._begin + start * piece.itemsize, data)
+
+    def close(self, evidence: Evidence) -> None:
+        known = {"xxh3": self._digest.hexdigest(), **evidence}
+        if self._shard.complete(self._name, known):
+            self._shard.close(sync=True)
+            self._journal.finish(self._shard.layout.file, self._shard.evidence)
+
+
 class DirectorySink:
     """Writes safetensors shards of bounded size, each laid out before the first tensor arrives.
 
@@ -111,18 +139,18 @@ class DirectorySink:
         self._places: dict[str, _Shard] = {}
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """Names of the weight files."""
-        return tuple(layout.file for layout in self._layouts)
+    def files(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the weight files, and of the tensors in each."""
+        return {layout.file: tuple(layout.starts) for layout in self._layouts}
 
     @property
-    def digests(self) -> Mapping[str, str]:
-        """The digest of every tensor written, by name, file after file."""
-        return {name: shard.digests[name] for shard in self._shards for name in shard.layout.starts}
+    def evidence(self) -> Mapping[str, Evidence]:
+        """What is known about every tensor, by name, file after file."""
+        return {name: shard.evidence[name] for shard in self._shards for name in shard.layout.starts}
 
     def has(self, name: str) -> bool:
         """Whether a tensor was already written, by a merge that was interrupted."""
-        return name in self._places[name].digests
+        return name in self._places[name].evidence
 
     def __enter__(self) -> Self:
         for layout in self._layouts:
@@ -131,22 +159,9 @@ class DirectorySink:
             self._places |= dict.fromkeys(layout.starts, shard)
         return self
 
-    @contextmanager
-    def tensor(self, info: TensorInfo) -> Iterator[Write]:
+    def open(self, info: TensorInfo) -> Writer:
         """See :class:`Sink`."""
-        shard = self._places[info.name]
-        begin = shard.layout.starts[info.name]
-        digest = xxhash.xxh3_128()
-
-        def write(start: int, piece: Bits) -> None:
-            data = piece.data.cast("B")
-            digest.update(data)
-            shard.write(begin + start * piece.itemsize, data)
-
-        yield write
-        if shard.complete(info.name, digest.hexdigest()):
-            shard.close(sync=True)
-            self._journal.finish(shard.layout.file, shard.digests)
+        return _ShardWriter(self._places[info.name], info.name, self._journal)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for shard in self._shards:
@@ -182,31 +197,40 @@ class ModelSink:
                     fix="merge to a directory, and score that, for this architecture",
                 )
 
-    @contextmanager
-    def tensor(self, info: TensorInfo) -> Iterator[Write]:
+    def open(self, info: TensorInfo) -> Writer:
         """See :class:`Sink`."""
+        return _ModelWriter(self._tensors[info.name], info.dtype)
+
+
+class _ModelWriter:
+    """Writes into one parameter."""
+
+    def __init__(self, parameter: Tensor, dtype: str) -> None:
+        self._flat, self._dtype = parameter.view(-1), torch_dtype(dtype)
+
+    def write(self, start: int, piece: Bits) -> None:
         import torch
 
-        from mergery.checkpoint.safetensors import torch_dtype
+        elements = torch.from_numpy(piece).view(self._dtype)
+        first = start * piece.itemsize // self._dtype.itemsize
+        self._flat[first : first + elements.numel()].copy_(elements)
 
-        flat = self._tensors[info.name].view(-1)
-        dtype = torch_dtype(info.dtype)
-
-        def write(start: int, piece: Bits) -> None:
-            elements = torch.from_numpy(piece).view(dtype)
-            first = start * piece.itemsize // dtype.itemsize
-            flat[first : first + elements.numel()].copy_(elements)
-
-        yield write
+    def close(self, evidence: Evidence) -> None:
+        """Nothing is left to do."""
 
 
 class NullSink:
     """Takes everything and keeps nothing: for measuring what a merge costs without its output."""
 
-    @contextmanager
-    def tensor(self, info: TensorInfo) -> Iterator[Write]:  # noqa: ARG002 - the protocol's
+    def open(self, info: TensorInfo) -> Writer:  # noqa: ARG002 - the protocol's
         """See :class:`Sink`."""
-        yield lambda start, piece: None  # noqa: ARG005 - the protocol's
+        return self
+
+    def write(self, start: int, piece: Bits) -> None:
+        """Forget it."""
+
+    def close(self, evidence: Evidence) -> None:
+        """Nothing is left to do."""
 
 
 @contextmanager

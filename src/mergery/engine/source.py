@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
+import xxhash
 
 from mergery.checkpoint import TensorInfo
 from mergery.checkpoint.safetensors import ITEM_BYTES
@@ -71,6 +72,8 @@ class _StoredRows:
 
     def __init__(self, source: DiskSource, info: TensorInfo) -> None:
         self._source, self._info = source, info
+        self._digest = xxhash.xxh3_128()
+        self._hashed = 0
 
     @property
     def dtype(self) -> str:
@@ -83,9 +86,18 @@ class _StoredRows:
     def read(self, start: int, out: Bits) -> None:
         stored = _NUMPY[self._info.dtype]
         held = out if out.dtype == stored else np.empty(out.size, stored)
-        self._source.read_bytes(self._info, start * ITEM_BYTES[self._info.dtype], held.view(np.uint8).data)
+        data = held.view(np.uint8).data
+        self._source.read_bytes(self._info, start * ITEM_BYTES[self._info.dtype], data)
+        if start == self._hashed:
+            self._digest.update(data)
+            self._hashed += out.size
         if held is not out:
             to_float32(held, out)
+
+    @property
+    def digest(self) -> str | None:
+        """Of the tensor's bytes, once all have been read in order."""
+        return self._digest.hexdigest() if self._hashed == self._info.elements else None
 
 
 def to_float32(held: Bits, out: Bits) -> None:
@@ -98,11 +110,17 @@ def to_float32(held: Bits, out: Bits) -> None:
 
 
 class MemorySource:
-    """Keeps what it has read once: a search builds thousands of candidates from the same tensors."""
+    """Keeps what it has read once: a search builds thousands of candidates from the same tensors.
 
-    def __init__(self, source: Source) -> None:
+    Args:
+        source: where it reads.
+        device: where it keeps.
+    """
+
+    def __init__(self, source: Source, device: str = "cpu") -> None:
         self._source = source
-        self._held: dict[TensorInfo, ArrayRows] = {}
+        self._device = device
+        self._held: dict[TensorInfo, Rows] = {}
         self._lock = threading.Lock()
 
     def rows(self, info: TensorInfo) -> Rows:
@@ -113,8 +131,15 @@ class MemorySource:
             values = np.empty(info.elements, raw_type([rows.dtype]))
             rows.read(0, values)
             with self._lock:
-                held = self._held.setdefault(info, ArrayRows(values, rows.origin))
+                held = self._held.setdefault(info, self._kept(values, rows.origin))
         return held
+
+    def _kept(self, values: Bits, origin: str) -> Rows:
+        if self._device == "cpu":
+            return ArrayRows(values, origin)
+        from mergery.stack.device import DeviceRows
+
+        return DeviceRows(values, origin, self._device)
 
     def read_bytes(self, info: TensorInfo, start: int, out: memoryview) -> None:
         """See :class:`Source`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from mergery.stack.random import RandomKey, uniform
 from mergery.stack.result import Combination, Merged, Sparsity
 from mergery.stack.rows import Bits, Rows, raw_type
 
-__all__ = ["DEVICE_CHUNK", "DeviceCompute"]
+__all__ = ["DEVICE_CHUNK", "DeviceCompute", "DeviceRows"]
 
 DEVICE_CHUNK = 1 << 23
 """Elements of a chunk: large enough to keep a device busy. Sums depend on it: not a setting."""
@@ -30,6 +31,33 @@ DEVICE_CHUNK = 1 << 23
 _TORCH = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 ChunkFunction = Callable[[Chunk], Tensor]
+
+
+class DeviceRows:
+    """A tensor kept on a device.
+
+    Args:
+        values: ``(n,)``, float32 or the bits of bfloat16.
+        origin: what to call it.
+        device: where to keep it.
+    """
+
+    def __init__(self, values: Bits, origin: str, device: str) -> None:
+        self.origin = origin
+        checked_finite(values, origin)
+        self.values = _on_device(values, torch.device(device))
+
+    @property
+    def dtype(self) -> str:
+        """See :class:`~mergery.stack.rows.Rows`."""
+        return "BF16" if self.values.dtype == torch.bfloat16 else "F32"
+
+    def read(self, start: int, out: Bits) -> None:
+        """See :class:`~mergery.stack.rows.Rows`."""
+        part = self.values[start : start + out.size].cpu()
+        out[:] = (
+            part.view(torch.int16).numpy().view(np.uint16) if out.dtype == np.uint16 else part.float().numpy()
+        )
 
 
 class DeviceCompute:
@@ -73,17 +101,14 @@ class DeviceCompute:
         """
         step = max(1, self._size // self._row) * self._row if rows else self._size
         for first in range(0, self.elements, step):
-            size = min(step, self.elements - first)
-            held = self._workspace.array("rows", (len(self._operands), size), self._raw)
-            for row, operand in zip(held, self._operands, strict=True):
-                operand.read(first, row)
-                if not self._checked:
-                    checked_finite(row, operand.origin)
-            wide = self._widened(held)
-            base = wide[0] if self._based else None
-            values = wide[1:] - base if base is not None else wide
-            yield Chunk(values, base, first, self._row, lambda first=first, v=values: self._uniform(first, v))
+            yield self._chunk(first, min(step, self.elements - first))
         self._checked = True
+
+    def _chunk(self, first: int, size: int) -> Chunk:
+        wide = self._held(first, size)
+        base = wide[0] if self._based else None
+        values = wide[1:] - base if base is not None else wide
+        return Chunk(values, base, first, self._row, partial(self._uniform, first, values))
 
     def gram(self, rows: bool) -> NDArray[np.float64]:
         """Inner products, ``(1 or n / row, K, K)``."""
@@ -149,26 +174,32 @@ class DeviceCompute:
 
     def evaluate(self, merged: Merged, dtype: str, *, survival: bool = False) -> Iterator[tuple[int, Bits]]:
         """Compute the result; see :meth:`NativeCompute.evaluate`."""
-        ranked = merged.sparsity.ranked if isinstance(merged, Combination) else merged.rows
-        for chunk in self.chunks(ranked):
-            result = _combined(chunk, merged) if isinstance(merged, Combination) else merged.function(chunk)
-            if merged.factor != 1.0:
-                result = result * merged.factor
-            exact = result if chunk.base is None else chunk.base + result
+        for chunk in self.chunks(_needs_rows(merged)):
+            exact = _exact(chunk, merged)
             written = exact.to(_TORCH[dtype])
             if survival and chunk.base is not None:
                 self._survive(chunk.base, exact, written.float())
-            flat = written.cpu().contiguous()
-            yield (
-                chunk.first,
-                (flat.view(torch.int16).numpy().view(np.uint16) if dtype == "BF16" else flat.numpy()),
-            )
+            yield chunk.first, _raw(written)
 
-    def _widened(self, held: Bits) -> Tensor:
-        """Raw elements on the device as float32."""
-        if held.dtype == np.uint16:
-            return torch.from_numpy(held.view(np.int16)).view(torch.bfloat16).to(self._device).float()
-        return torch.from_numpy(held).to(self._device, copy=True)
+    def piece(self, merged: Merged, dtype: str, first: int, size: int) -> Bits:
+        """Any elements of the result; see :meth:`NativeCompute.piece`."""
+        rows = _needs_rows(merged)
+        begin = first // self._row * self._row if rows else first
+        end = -(-(first + size) // self._row) * self._row if rows else first + size
+        exact = _exact(self._chunk(begin, end - begin), merged)
+        return _raw(exact.to(_TORCH[dtype]))[first - begin : first - begin + size]
+
+    def _held(self, first: int, size: int) -> Tensor:
+        """All operands' elements on the device, ``(R, size)`` float32."""
+        if all(isinstance(operand, DeviceRows) for operand in self._operands):
+            kept = [operand.values for operand in self._operands if isinstance(operand, DeviceRows)]
+            return torch.stack([values[first : first + size].float() for values in kept])
+        held = self._workspace.array("rows", (len(self._operands), size), self._raw)
+        for row, operand in zip(held, self._operands, strict=True):
+            operand.read(first, row)
+            if not self._checked:
+                checked_finite(row, operand.origin)
+        return _on_device(held, self._device).float()
 
     def _uniform(self, first: int, values: Tensor) -> Tensor:
         return uniform(self._key, self._count, first, values.shape[1], values)
@@ -198,6 +229,31 @@ class DeviceCompute:
         change, error = (exact - base).double(), (written - exact).double()
         sums = (moves.sum(), (moves & (written == base)).sum(), change.square().sum(), error.square().sum())
         self.survival += np.array([float(part) for part in sums])
+
+
+def _needs_rows(merged: Merged) -> bool:
+    return merged.sparsity.ranked if isinstance(merged, Combination) else merged.rows
+
+
+def _exact(chunk: Chunk, merged: Merged) -> Tensor:
+    """The result of a chunk in float32, ``(m,)``."""
+    result = _combined(chunk, merged) if isinstance(merged, Combination) else merged.function(chunk)
+    if merged.factor != 1.0:
+        result = result * merged.factor
+    return result if chunk.base is None else chunk.base + result
+
+
+def _raw(written: Tensor) -> Bits:
+    """Elements as numpy holds them, on the processor's side."""
+    flat = written.cpu().contiguous()
+    return flat.view(torch.int16).numpy().view(np.uint16) if flat.dtype == torch.bfloat16 else flat.numpy()
+
+
+def _on_device(values: Bits, device: torch.device) -> Tensor:
+    """Raw elements on a device, as bfloat16 or float32; never the array's own memory."""
+    if values.dtype == np.uint16:
+        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16).to(device, copy=True)
+    return torch.from_numpy(values).to(device, copy=True)
 
 
 def _combined(chunk: Chunk, merged: Combination) -> Tensor:

@@ -34,6 +34,13 @@ class Workspace:
 
     def __init__(self) -> None:
         self._buffers: dict[str, NDArray[np.uint8]] = {}
+        self._nested: list[Workspace] = []
+
+    def nested(self, index: int) -> Workspace:
+        """Buffers for what is computed to be read into these."""
+        while len(self._nested) <= index:
+            self._nested.append(Workspace())
+        return self._nested[index]
 
     def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Bits:
         """A buffer of this shape; what it held before under this name is overwritten."""
@@ -80,16 +87,24 @@ class NativeCompute:
         Raises:
             CheckpointError: where an operand cannot be read, or is not finite.
         """
+        for first, size in self._cuts(rows):
+            yield first, self._held(first, size)
+        self._checked = True
+
+    def _cuts(self, rows: bool) -> Iterator[tuple[int, int]]:
+        """First element and size of each chunk."""
         step = max(1, CHUNK // self._row) * self._row if rows else CHUNK
         for first in range(0, self.elements, step):
-            size = min(step, self.elements - first)
-            held = self._workspace.array("rows", (len(self._operands), size), self._raw)
-            for row, operand in zip(held, self._operands, strict=True):
-                operand.read(first, row)
-                if not self._checked:
-                    checked_finite(row, operand.origin)
-            yield first, held
-        self._checked = True
+            yield first, min(step, self.elements - first)
+
+    def _held(self, first: int, size: int) -> Bits:
+        """Raw elements of all operands, ``(R, size)``, in the thread's buffer."""
+        held = self._workspace.array("rows", (len(self._operands), size), self._raw)
+        for row, operand in zip(held, self._operands, strict=True):
+            operand.read(first, row)
+            if not self._checked:
+                checked_finite(row, operand.origin)
+        return held
 
     def gram(self, rows: bool) -> NDArray[np.float64]:
         """Inner products, ``(1 or n / row, K, K)``; see :class:`~mergery.stack.stack.Compute`."""
@@ -161,14 +176,25 @@ class NativeCompute:
         Yields:
             First element and raw elements of each chunk; overwritten by the next.
         """
-        for first, held, exact in self._exact(merged):
+        rows = merged.sparsity.ranked if isinstance(merged, Combination) else merged.rows
+        for first, size in self._cuts(rows):
+            held = self._held(first, size)
+            exact = self._exact(merged, first, held)
             written = self._cast(exact, dtype)
             if survival and self._based:
                 kernels.survival(held[0], exact, self._readable(written, dtype), self.survival)
             yield first, written
 
-    def _exact(self, merged: Merged) -> Iterator[tuple[int, Bits, Bits]]:
-        """First element, operands and result in float32, of each chunk."""
+    def piece(self, merged: Merged, dtype: str, first: int, size: int) -> Bits:
+        """Any elements of the result: raw, from ``first`` on; overwritten by the next."""
+        rows = merged.sparsity.ranked if isinstance(merged, Combination) else merged.rows
+        begin = first // self._row * self._row if rows else first
+        end = -(-(first + size) // self._row) * self._row if rows else first + size
+        exact = self._exact(merged, begin, self._held(begin, end - begin))
+        return self._cast(exact, dtype)[first - begin : first - begin + size]
+
+    def _exact(self, merged: Merged, first: int, held: Bits) -> Bits:
+        """The result of a chunk in float32."""
         if isinstance(merged, Combination):
             row = self._row * merged.sparsity.ranked
             weight = np.array(merged.weight, np.float32)
@@ -180,18 +206,15 @@ class NativeCompute:
                 np.float32(merged.divisor),
                 np.float32(merged.factor),
             )
-            packed = self._packed(merged.sparsity)
-            for first, held in self.chunks(merged.sparsity.ranked):
-                exact = self._workspace.array("exact", (held.shape[1],), np.float32)
-                kernels.combine(held, self._based, first, row, weight, share, packed, mode, exact)
-                yield first, held, exact
-            return
-        for first, held in self.chunks(merged.rows):
-            chunk = self._chunk(first, held)
-            result = merged.function(chunk)
-            if merged.factor != 1.0:
-                result = result * merged.factor
-            yield first, held, (result if chunk.base is None else chunk.base + result).contiguous().numpy()
+            exact = self._workspace.array("exact", (held.shape[1],), np.float32)
+            sparse = self._packed(merged.sparsity)
+            kernels.combine(held, self._based, first, row, weight, share, sparse, mode, exact)
+            return exact
+        chunk = self._chunk(first, held)
+        result = merged.function(chunk)
+        if merged.factor != 1.0:
+            result = result * merged.factor
+        return (result if chunk.base is None else chunk.base + result).contiguous().numpy()
 
     def _chunk(self, first: int, held: Bits) -> Chunk:
         """The operands as torch tensors, for functions of chunks."""

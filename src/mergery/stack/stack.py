@@ -100,7 +100,11 @@ class WholeModel:
 
     def kth_magnitude(self, counts: Sequence[int]) -> tuple[float, ...]:
         """As :meth:`Stack.kth_magnitude`, over the whole model."""
-        return _kth_magnitude(self._reductions, counts)
+        return _first(_kth_magnitudes(self._reductions, [[count] for count in counts]))
+
+    def kth_magnitudes(self, counts: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:
+        """As :meth:`Stack.kth_magnitudes`, over the whole model."""
+        return _kth_magnitudes(self._reductions, counts)
 
     def total(self, function: Callable[[Chunk], Tensor]) -> Float64:
         """As :meth:`Stack.total`, over the whole model. Equal functions (``==``) are computed once."""
@@ -161,7 +165,11 @@ class Stack:
 
         A count of 0 gives infinity, so that no entry reaches it; one of n or more gives 0.
         """
-        return _kth_magnitude(self.compute, counts)
+        return _first(_kth_magnitudes(self.compute, [[count] for count in counts]))
+
+    def kth_magnitudes(self, counts: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:
+        """As :meth:`kth_magnitude` for several counts of each model at once: ``(K, T)`` both ways."""
+        return _kth_magnitudes(self.compute, counts)
 
     def kth_value(
         self, function: Callable[[Chunk], Tensor], ranks: Sequence[int], rows: bool = False
@@ -252,14 +260,23 @@ class Sparse:
         return Sparse(self.stack, replace(self.sparsity, **changes))
 
 
-def _kth_magnitude(reductions: Reductions, counts: Sequence[int]) -> tuple[float, ...]:
+def _kth_magnitudes(
+    reductions: Reductions, counts: Sequence[Sequence[int]]
+) -> tuple[tuple[float, ...], ...]:
     n = reductions.elements
-    inside = [min(max(n - count, 0), max(n - 1, 0)) for count in counts]
-    if all(count in (0, n) for count in counts):
-        found = [0.0] * len(counts)
+    if all(count <= 0 or count >= n for row in counts for count in row):
+        found = [[0.0] * len(row) for row in counts]
     else:
-        found = reductions.kth_magnitude([[rank] for rank in inside])[:, 0].tolist()
+        ranks = [[min(max(n - count, 0), max(n - 1, 0)) for count in row] for row in counts]
+        found = reductions.kth_magnitude(ranks).tolist()
     return tuple(
-        math.inf if count <= 0 else 0.0 if count >= n else value
-        for count, value in zip(counts, found, strict=True)
+        tuple(
+            math.inf if count <= 0 else 0.0 if count >= n else value
+            for count, value in zip(wanted, values, strict=True)
+        )
+        for wanted, values in zip(counts, found, strict=True)
     )
+
+
+def _first(rows: tuple[tuple[float, ...], ...]) -> tuple[float, ...]:
+    return tuple(row[0] for row in rows)

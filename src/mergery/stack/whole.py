@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mergery.stack.native import NativeCompute, Workspace
+from mergery.stack.native import Workspace
 from mergery.stack.order import LOWER_BINS, UPPER_BINS, select
 
 if TYPE_CHECKING:
@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 __all__ = ["ModelReductions"]
 
 Counts = NDArray[np.int64]
+
+
+class Countable(Protocol):
+    """What is asked of each tensor's stack."""
+
+    def count_upper(
+        self, counts: Counts, function: Callable[[Chunk], Tensor] | None = None, rows: bool = False
+    ) -> None:
+        """Count magnitudes, or an expression's values, by upper bits."""
+        ...
+
+    def count_lower(
+        self,
+        wanted: NDArray[np.uint32],
+        counts: Counts,
+        function: Callable[[Chunk], Tensor] | None = None,
+        rows: bool = False,
+    ) -> None:
+        """Count them by lower bits."""
+        ...
+
+    def total(self, function: Callable[[Chunk], Tensor], rows: bool = False) -> NDArray[np.float64]:
+        """Sum a function of chunks."""
+        ...
 
 
 class ModelReductions:
@@ -35,7 +59,7 @@ class ModelReductions:
 
     def __init__(
         self,
-        tensors: Sequence[Callable[[Workspace], NativeCompute]],
+        tensors: Sequence[Callable[[Workspace], Countable]],
         elements: int,
         models: int,
         threads: int = 1,
@@ -94,12 +118,12 @@ class ModelReductions:
                 self._known[key] = compute()
             return self._known[key]
 
-    def _counted(self, shape: tuple[int, ...], count: Callable[[NativeCompute, Counts], None]) -> Counts:
+    def _counted(self, shape: tuple[int, ...], count: Callable[[Countable, Counts], None]) -> Counts:
         """Sum of the counts over all tensors; each thread has its own until the end."""
         own = threading.local()
         parts: list[Counts] = []
 
-        def work(tensor: NativeCompute) -> None:
+        def work(tensor: Countable) -> None:
             if not hasattr(own, "counts"):
                 own.counts = np.zeros(shape, np.int64)
                 parts.append(own.counts)
@@ -108,11 +132,11 @@ class ModelReductions:
         self._each(work)
         return sum(parts, np.zeros(shape, np.int64))
 
-    def _each(self, work: Callable[[NativeCompute], Any]) -> list[Any]:
+    def _each(self, work: Callable[[Countable], Any]) -> list[Any]:
         """What ``work`` gives for every tensor, in their order."""
         own = threading.local()
 
-        def run(open_tensor: Callable[[Workspace], NativeCompute]) -> Any:
+        def run(open_tensor: Callable[[Workspace], Countable]) -> Any:
             if not hasattr(own, "workspace"):
                 own.workspace = Workspace()
             return work(open_tensor(own.workspace))
