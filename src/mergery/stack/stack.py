@@ -260,9 +260,7 @@ class Sparse:
         return Sparse(self.stack, replace(self.sparsity, **changes))
 
 
-def _kth_magnitudes(
-    reductions: Reductions, counts: Sequence[Sequence[int]]
-) -> tuple[tuple[float, ...], ...]:
+def _kth_magnitudes(reductions: Reductions, counts: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:
     n = reductions.elements
     if all(count <= 0 or count >= n for row in counts for count in row):
         found = [[0.0] * len(row) for row in counts]
