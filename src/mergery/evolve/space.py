@@ -224,7 +224,9 @@ def _resolve(path: _Path, draft: _Knob, method: MergeMethod, where: str) -> Knob
     start = draft.start
     if start is None:
         default = parameter.default
-        start = float(default) if default is not None and low <= default <= high else (low + high) / 2
+        start = (low + high) / 2
+        if isinstance(default, float | int) and low <= default <= high:
+            start = float(default)
     elif not low <= start <= high:
         raise RecipeError(
             f"{spot}.start: {start:g} is outside [{low:g}, {high:g}]", fix="start inside the range"

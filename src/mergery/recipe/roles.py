@@ -93,10 +93,12 @@ def _check_count(method: MergeMethod, lineup: Lineup, mistakes: Mistakes) -> Non
     listed, base = lineup.listed, lineup.base
     if method.base in ("required", "first") and base is None:
         return  # that is said, and how many there are meant to be cannot be known
-    apart = method.base == "required" or _subtracts(method, base)
-    count = sum(model != base for model in listed) if apart else len(listed)
-    if method.base in ("first", "listed") and base is not None and base not in listed:
-        count += 1
+    apart = _subtracts(method, base)
+    if apart:
+        count = len(listed) - (base in listed)
+    else:
+        joins = base is not None and base not in listed and method.base not in ("optional", "forbidden")
+        count = len(listed) + joins
     low, high = method.models
     if not low <= count <= high:
         wanted = f"{low}" if low == high else f"at least {low}" if count < low else f"at most {high}"
