@@ -227,7 +227,17 @@ _METHODS: Registry[MergeMethod] = Registry(
     "merge method",
     "mergery.methods",
     tuple(
-        f"mergery.methods.{family}" for family in ("averaging", "task_arithmetic", "spherical", "passthrough")
+        f"mergery.methods.{family}"
+        for family in (
+            "averaging",
+            "task_arithmetic",
+            "sce",
+            "spherical",
+            "model_stock",
+            "fusion",
+            "ram",
+            "passthrough",
+        )
     ),
     RecipeError,
 )
