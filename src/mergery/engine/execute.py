@@ -11,7 +11,8 @@ import numpy as np
 
 from mergery.engine.operand import stored_tensors
 from mergery.errors import CheckpointError, RecipeError
-from mergery.stack.native import CHUNK, Workspace, checked_finite
+from mergery.stack.chunk import CHUNK
+from mergery.stack.native import Workspace, checked_finite
 from mergery.stack.rows import Bits
 
 if TYPE_CHECKING:

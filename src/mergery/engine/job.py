@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from mergery.checkpoint import TensorInfo
 from mergery.engine.operand import Operand
 from mergery.methods import MergeMethod, Value
+from mergery.stack.chunk import CHUNK
+from mergery.stack.order import LOWER_BINS, UPPER_BINS
 
 __all__ = ["Job"]
 
-# Bytes of anonymous memory for each element: of each model, and beside the models. Measured on the methods
-# there are, with what the allocator keeps of freed memory; random masks are drawn in 64-bit integers.
-_SCRATCH_PER_MODEL = {False: 16, True: 40}
-_SCRATCH = 24
+# Bytes of anonymous memory: for each element of a chunk, of each operand and beside them (buffers, and what
+# a method that is not fused makes of them on the way), and for each model's histograms.
+_PER_OPERAND = 24
+_PER_ELEMENT = 32
+_HISTOGRAMS = 8 * (UPPER_BINS + 2 * LOWER_BINS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class Job:
         """Everything that is read for it."""
         return self.inputs if self.base is None else (self.base, *self.inputs)
 
-    def memory(self, method: MergeMethod) -> int:
-        """Bytes needed to compute it: a bound, by the method's kind."""
-        per_element = _SCRATCH + _SCRATCH_PER_MODEL[method.random] * len(self.inputs)
-        return per_element * self.output.elements
+    @property
+    def memory(self) -> int:
+        """Bytes needed to compute it: a bound, whatever its method and however large the tensor."""
+        row = self.output.shape[-1] if self.output.shape else 1
+        chunk = min(self.output.elements, max(CHUNK, row))
+        return chunk * (_PER_ELEMENT + _PER_OPERAND * len(self.sources)) + _HISTOGRAMS * len(self.inputs)

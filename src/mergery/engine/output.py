@@ -70,6 +70,7 @@ def _take_name(staging: Path, out: Path) -> None:
     try:
         staging.rename(out.absolute())
     except OSError as problem:
+        shutil.rmtree(staging, ignore_errors=True)
         raise OutputError(
             f"{out}: something else has been written there meanwhile", fix="choose another directory"
         ) from problem

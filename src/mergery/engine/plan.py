@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,9 +76,15 @@ class Plan:
                 depths[parsed.stack] = max(depths.get(parsed.stack, 0), parsed.index + 1)
         return depths
 
+    @cached_property
+    def types(self) -> tuple[str, ...]:
+        """The types of the result's tensors, by the format's names, the most frequent first."""
+        counts = Counter(job.output.dtype for job in self.jobs)
+        return tuple(dtype for dtype, _ in counts.most_common())
+
     def peak_memory(self, threads: int) -> int:
         """Bytes of anonymous memory that ``threads`` workers need at most."""
-        return sum(sorted((job.memory(job.method) for job in self.jobs), reverse=True)[:threads])
+        return sum(sorted((job.memory for job in self.jobs), reverse=True)[:threads])
 
     def _stored(self) -> Iterator[TensorInfo]:
         for job in self.jobs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import xxhash
 
 from mergery.checkpoint.checkpoint import INDEX_FILE, SINGLE_FILE
 from mergery.checkpoint.safetensors import ShardLayout, TensorInfo, torch_dtype
-from mergery.engine.journal import Journal
+from mergery.engine.journal import JOURNAL_FILE, Journal
 from mergery.errors import CheckpointError, OutputError
 from mergery.stack.rows import Bits
 
@@ -153,6 +154,9 @@ class DirectorySink:
         return name in self._places[name].evidence
 
     def __enter__(self) -> Self:
+        for stray in self._directory.iterdir():
+            if stray.name not in (JOURNAL_FILE, *self.files):
+                shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
         for layout in self._layouts:
             shard = _Shard(self._directory, layout, self._journal.verified(layout))
             self._shards.append(shard)

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Chunk"]
+__all__ = ["CHUNK", "Chunk"]
+
+CHUNK = 1 << 17
+"""Elements of a chunk. Sums are made chunk by chunk, so their last bits depend on it: not a setting."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mergery.errors import CheckpointError
 from mergery.stack import kernels
+from mergery.stack.chunk import CHUNK
 from mergery.stack.order import LOWER_BINS, UPPER_BINS, select
 from mergery.stack.random import RandomKey
 from mergery.stack.result import Combination, Merged, Sparsity
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
 
     from mergery.stack.chunk import Chunk
 
-__all__ = ["CHUNK", "NativeCompute", "Workspace", "checked_finite"]
-
-CHUNK = 1 << 17
-"""Elements of a chunk. Sums are made chunk by chunk, so their last bits depend on it: not a setting."""
+__all__ = ["NativeCompute", "Workspace", "checked_finite"]
 
 ChunkFunction = Callable[["Chunk"], "Tensor"]
 

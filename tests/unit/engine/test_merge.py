@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+import xxhash
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -118,17 +120,27 @@ def test_a_live_model_opens_models_as_they_come(trio, make_model):
     assert all(torch.equal(built.state_dict()[name], tensor) for name, tensor in weights(other).items())
 
 
-def test_the_directory_says_what_it_is(trio, tmp_path):
-    import hashlib
+def tensors_digest(*files: Path) -> str:
+    """The record's digest, from the files alone."""
+    tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    lines = (
+        f"{name} {xxhash.xxh3_128(tensors[name].view(torch.uint8).numpy().tobytes()).hexdigest()}\n"
+        for name in sorted(tensors)
+    )
+    return xxhash.xxh3_128("".join(lines).encode()).hexdigest()
 
+
+def test_the_directory_says_what_it_is(trio, tmp_path):
     recipe = arithmetic(trio)
     merged = merge(recipe, tmp_path / "out")
     lock = json.loads((tmp_path / "out" / "mergery.lock.json").read_text())
-    for name, digest in lock["outputs"].items():
-        assert hashlib.sha256((merged.directory / name).read_bytes()).hexdigest() == digest
-    one = trio[1]
-    digest = hashlib.sha256((one / "model.safetensors").read_bytes()).hexdigest()
-    assert lock["inputs"][str(one)] == {"files": {"model.safetensors": digest}}
+    assert lock["outputs"] == {
+        name: {"xxh3_128": tensors_digest(merged.directory / name)} for name in merged.files
+    }
+    for model in trio:
+        files = sorted(model.glob("*.safetensors"))
+        count = sum(len(load_file(file)) for file in files)
+        assert lock["inputs"][str(model)] == {"tensors": count, "xxh3_128": tensors_digest(*files)}
     assert Recipe.from_dict(lock["recipe"]) == Recipe.load(tmp_path / "out" / "mergery.yml") == recipe
     card = (tmp_path / "out" / "README.md").read_text()
     assert "task_arithmetic" in card
@@ -272,6 +284,7 @@ def anonymous():
     return int(lines.split()[0]) * 1024
 torch.randn(1000).kthvalue(5)
 recipe = Recipe.load({str(tmp_path / "r.yml")!r})
+merge(recipe, {str(tmp_path / "first")!r}, threads=1)  # loads compiled code
 before, peak, running = anonymous(), 0, True
 def watch():
     global peak
@@ -288,4 +301,4 @@ print(peak - before, make_plan(recipe).peak_memory(1))
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
     )
     used, planned = map(int, done.stdout.split())
-    assert used <= planned <= 4 * used
+    assert used <= planned <= 40e6  # of a model of 16 million weights

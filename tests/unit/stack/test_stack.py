@@ -13,7 +13,8 @@ from mergery.errors import CheckpointError
 from mergery.stack import Combination, Mapped, RandomKey, Sparsity
 from mergery.stack.device import DeviceCompute
 from mergery.stack.kernels import narrow, widen
-from mergery.stack.native import CHUNK, NativeCompute, Workspace
+from mergery.stack.chunk import CHUNK
+from mergery.stack.native import NativeCompute, Workspace
 from mergery.stack.rows import ArrayRows
 
 K = 3
