@@ -196,6 +196,8 @@ class _Drawing:
         """Values for all models; ``t`` is always needed, the others have defaults."""
         chosen = {name: self._value(name) for name in self._method.shared if name == "t" or self._chance(0.6)}
         chosen |= {name: draw(self._rng) for name, draw in self._method.switches.items() if self._chance(0.5)}
+        if self._negative and "normalize" in self._method.switches:
+            chosen["normalize"] = True  # what the weights are divided by is where tools differ
         for name, value in chosen.items():
             if isinstance(value, bool):
                 self._traits[name if value else f"no {name}"] = None

@@ -29,7 +29,7 @@ class Measured:
         cpu: seconds of processors, of it and of its children, in user and system mode.
         anonymous: most bytes of anonymous and shared memory that it and its children held at a time;
             mapped files do not count.
-        error: why it was ended, or the last line that it wrote to its standard error.
+        error: why it was ended, or the last line of its standard error, but for the fix that ours propose.
         output: its standard output.
     """
 
@@ -80,7 +80,7 @@ def measure(
             watch.stop()
         wall = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
-        lines = _text(err).strip().splitlines()
+        lines = [line for line in _text(err).strip().splitlines() if not line.startswith("fix: ")]
         return Measured(
             code=process.returncode,
             wall=wall,

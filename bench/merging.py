@@ -120,13 +120,16 @@ def run(case: Case, cold: bool, arguments: argparse.Namespace, records: Records)
         for name in arguments.peers:
             commands[f"mergekit {name}"] = timing.theirs(recipe, out, *PEERS[name])
             wanted[f"mergekit {name}"] = arguments.peer_repeat
+    place = {**case.place, "what": "merge", "cache": "cold" if cold else "warm"}
+    if all(len(records.good(**place, tool=tool)) >= count for tool, count in wanted.items()):
+        return
+    timing.compile_once(case.name, arguments.work)
     for turn in range(max(wanted.values())):
         for tool in list(commands) if turn % 2 == 0 else list(reversed(commands)):
-            place = {**case.place, "what": "merge", "cache": "cold" if cold else "warm", "tool": tool}
-            if turn >= wanted[tool] or len(records.good(**place)) > turn:
+            if turn >= wanted[tool] or len(records.good(**place, tool=tool)) > turn:
                 continue
             measured, load = timing.timed(commands[tool], read, out, cold=cold, limit_s=arguments.limit)
-            records.add(measured, load, **place)
+            records.add(measured, load, **place, tool=tool)
             state = f"{measured.wall:.2f} s" if measured.code == 0 else f"failed: {measured.error}"
             print(f"{case.name}, {case.experts} experts, {place['cache']}, {tool}: {state}", flush=True)
             if measured.code:

@@ -123,7 +123,7 @@ def jobs() -> None:
         try:
             run_merge(load(job["recipe"]), job["out"], options=options)
         except Exception as problem:  # whatever it is, it is said, and the next recipe has its turn
-            error = f"{type(problem).__name__}: {problem}"
+            error = f"{type(problem).__name__}: {problem}".partition("\n")[0]
         print(json.dumps({"error": error}), file=replies, flush=True)
 
 

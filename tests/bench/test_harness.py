@@ -128,15 +128,18 @@ def test_records_survive_and_count_only_what_ended_well(tmp_path: Path) -> None:
     assert not Records(tmp_path / "records.jsonl", fresh=True).of(tool="a")
 
 
+EIGHT = models.Models(Path("base"), tuple(Path(f"expert-{number}") for number in range(1, 9)))
+
+
 @pytest.mark.parametrize("name", ROWS)
-def test_timed_recipes_are_recipes(name: str, made: models.Models) -> None:
+def test_timed_recipes_are_recipes(name: str) -> None:
     if ROWS[name].method in method_names():
-        Recipe.from_dict(recipe(ROWS[name], made, 2))
+        Recipe.from_dict(recipe(ROWS[name], EIGHT, 8))
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_every_method_has_a_recipe(name: str, made: models.Models) -> None:
-    Recipe.from_dict(recipe(row_of(name), made, 2))
+def test_every_method_has_a_recipe(name: str) -> None:
+    Recipe.from_dict(recipe(row_of(name), EIGHT, 8))
 
 
 def test_generated_recipes_are_the_same_for_the_same_seed() -> None:
