@@ -133,11 +133,11 @@ class DeviceCompute:
         """Magnitudes by rank (0 the smallest): ``(K, T)`` ranks, ``(K, T)`` values."""
         return self._select(np.array(ranks, np.int64))
 
-    def kth_value(
-        self, function: ChunkFunction, ranks: Sequence[int], rows: bool = False
+    def kth_values(
+        self, function: ChunkFunction, ranks: Sequence[Sequence[int]], rows: bool = False
     ) -> NDArray[np.float64]:
-        """Values of an expression by rank, ``(T,)``."""
-        return np.asarray(self._select(np.array([ranks], np.int64), function, rows)[0])
+        """Values of R expressions by rank: ``(R, T)`` ranks, ``(R, T)`` values."""
+        return self._select(np.array(ranks, np.int64), function, rows)
 
     def count_upper(
         self, counts: NDArray[np.int64], function: ChunkFunction | None = None, rows: bool = False
@@ -206,7 +206,7 @@ class DeviceCompute:
 
     def _magnitude_bits(self, function: ChunkFunction | None, rows: bool) -> Iterator[Tensor]:
         for chunk in self.chunks(rows):
-            values = chunk.values if function is None else function(chunk)[None]
+            values = chunk.values if function is None else function(chunk).reshape(-1, chunk.values.shape[1])
             yield values.contiguous().view(torch.int32) & 0x7FFFFFFF
 
     def _select(

@@ -126,11 +126,11 @@ class NativeCompute:
         """Magnitudes by rank (0 the smallest): ``(K, T)`` ranks, ``(K, T)`` values."""
         return self._select(np.array(ranks, np.int64))
 
-    def kth_value(
-        self, function: ChunkFunction, ranks: Sequence[int], rows: bool = False
+    def kth_values(
+        self, function: ChunkFunction, ranks: Sequence[Sequence[int]], rows: bool = False
     ) -> NDArray[np.float64]:
-        """Values of an expression by rank, ``(T,)``."""
-        return np.asarray(self._select(np.array([ranks], np.int64), function, rows)[0])
+        """Values of R expressions by rank: ``(R, T)`` ranks, ``(R, T)`` values."""
+        return self._select(np.array(ranks, np.int64), function, rows)
 
     def count_upper(
         self, counts: NDArray[np.int64], function: ChunkFunction | None = None, rows: bool = False
@@ -138,8 +138,8 @@ class NativeCompute:
         """Count magnitudes by their upper bits (see :mod:`.order`).
 
         Args:
-            counts: ``(K, 32768)``, added to; K is 1 for an expression.
-            function: an expression to count the values of, in the place of the models' magnitudes.
+            counts: ``(K, 32768)``, added to; as many rows as expressions if there are any.
+            function: expressions to count the values of, in the place of the models' magnitudes.
             rows: whether its chunks must be made of whole rows.
         """
         for held, based in self._counted(function, rows):
@@ -263,7 +263,7 @@ class NativeCompute:
             if function is None:
                 yield held, self._based
             else:
-                yield function(self._chunk(first, held)).contiguous().numpy()[None], False
+                yield np.atleast_2d(function(self._chunk(first, held)).contiguous().numpy()), False
 
     def _packed(self, sparsity: Sparsity) -> tuple[Any, ...]:
         """A sparsity in the types that the kernels take."""

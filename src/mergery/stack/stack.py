@@ -41,10 +41,10 @@ class Reductions(Protocol):
         """Magnitudes by rank; see :meth:`Stack.kth_magnitude`."""
         ...
 
-    def kth_value(
-        self, function: Callable[[Chunk], Tensor], ranks: Sequence[int], rows: bool = False
+    def kth_values(
+        self, function: Callable[[Chunk], Tensor], ranks: Sequence[Sequence[int]], rows: bool = False
     ) -> Float64:
-        """Values of an expression by rank; see :meth:`Stack.kth_value`."""
+        """Values of expressions by rank; see :meth:`Stack.kth_values`."""
         ...
 
     def total(self, function: Callable[[Chunk], Tensor], rows: bool = False) -> Float64:
@@ -112,7 +112,13 @@ class WholeModel:
 
     def kth_value(self, function: Callable[[Chunk], Tensor], ranks: Sequence[int]) -> tuple[float, ...]:
         """As :meth:`Stack.kth_value`, over the whole model. Equal functions are computed once."""
-        return tuple(self._reductions.kth_value(function, ranks).tolist())
+        return self.kth_values(function, [ranks])[0]
+
+    def kth_values(
+        self, function: Callable[[Chunk], Tensor], ranks: Sequence[Sequence[int]]
+    ) -> tuple[tuple[float, ...], ...]:
+        """As :meth:`Stack.kth_values`, over the whole model. Equal functions are computed once."""
+        return tuple(map(tuple, self._reductions.kth_values(function, ranks).tolist()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +187,22 @@ class Stack:
             ranks: 0 for the smallest value of all, n - 1 for the largest.
             rows: whether chunks must be made of whole rows.
         """
-        return tuple(self.compute.kth_value(function, ranks, rows).tolist())
+        return self.kth_values(function, [ranks], rows)[0]
+
+    def kth_values(
+        self, function: Callable[[Chunk], Tensor], ranks: Sequence[Sequence[int]], rows: bool = False
+    ) -> tuple[tuple[float, ...], ...]:
+        """As :meth:`kth_value` for several expressions at once.
+
+        Args:
+            function: from a chunk to ``(R, m)`` float32, none negative.
+            ranks: ``(R, T)``.
+            rows: whether chunks must be made of whole rows.
+
+        Returns:
+            ``(R, T)``.
+        """
+        return tuple(map(tuple, self.compute.kth_values(function, ranks, rows).tolist()))
 
     def total(self, function: Callable[[Chunk], Tensor], rows: bool = False) -> Float64:
         """The sum over all chunks of what ``function`` gives for each, a tensor of any one shape."""

@@ -84,24 +84,24 @@ class ModelReductions:
         key = ("kth_magnitude", tuple(map(tuple, ranks)))
         return self._once(key, lambda: select(histogram, refine, np.array(ranks, np.int64)))
 
-    def kth_value(
-        self, function: Callable[[Chunk], Tensor], ranks: Sequence[int], rows: bool = False
+    def kth_values(
+        self, function: Callable[[Chunk], Tensor], ranks: Sequence[Sequence[int]], rows: bool = False
     ) -> NDArray[np.float64]:
-        """Values of an expression by rank, ``(T,)``."""
+        """Values of R expressions by rank: ``(R, T)`` ranks, ``(R, T)`` values."""
 
         def histogram() -> Counts:
             return self._counted(
-                (1, UPPER_BINS), lambda tensor, counts: tensor.count_upper(counts, function, rows)
+                (len(ranks), UPPER_BINS), lambda tensor, counts: tensor.count_upper(counts, function, rows)
             )
 
         def refine(wanted: NDArray[np.uint32]) -> Counts:
             return self._counted(
-                (1, len(ranks), LOWER_BINS),
+                (*wanted.shape, LOWER_BINS),
                 lambda tensor, counts: tensor.count_lower(wanted, counts, function, rows),
             )
 
-        key = ("kth_value", function, tuple(ranks), rows)
-        return self._once(key, lambda: select(histogram, refine, np.array([ranks], np.int64))[0])
+        key = ("kth_values", function, tuple(map(tuple, ranks)), rows)
+        return self._once(key, lambda: select(histogram, refine, np.array(ranks, np.int64)))
 
     def total(self, function: Callable[[Chunk], Tensor], rows: bool = False) -> NDArray[np.float64]:
         """The sum over all chunks of all tensors of what ``function`` gives for each."""

@@ -11,9 +11,9 @@ import torch
 
 from mergery.errors import CheckpointError
 from mergery.stack import Combination, Mapped, RandomKey, Sparsity
+from mergery.stack.chunk import CHUNK
 from mergery.stack.device import DeviceCompute
 from mergery.stack.kernels import narrow, widen
-from mergery.stack.chunk import CHUNK
 from mergery.stack.native import NativeCompute, Workspace
 from mergery.stack.rows import ArrayRows
 
@@ -84,10 +84,17 @@ def test_kth_magnitude_among_equals(make):
 
 def test_kth_value_of_an_expression(make, models, base, tau):
     spread = tau.max(0) - tau.min(0)
-    found = make(models, base).kth_value(
-        lambda chunk: chunk.values.amax(0) - chunk.values.amin(0), [5, N // 2]
+    found = make(models, base).kth_values(
+        lambda chunk: chunk.values.amax(0) - chunk.values.amin(0), [[5, N // 2]]
     )
-    np.testing.assert_array_equal(found, np.sort(spread)[[5, N // 2]])
+    np.testing.assert_array_equal(found, [np.sort(spread)[[5, N // 2]]])
+
+
+def test_kth_values_of_several_expressions(make, models, base, tau):
+    ranks = [[0, N - 1], [N // 3, 7], [5, N // 2]]
+    found = make(models, base).kth_values(lambda chunk: chunk.values.square(), ranks)
+    squares = np.sort(tau * tau, axis=1)
+    np.testing.assert_array_equal(found, [row[wanted] for row, wanted in zip(squares, ranks, strict=True)])
 
 
 def test_total_over_rows(make, models, base, tau):
