@@ -54,7 +54,7 @@ class Fit:
             if parameters := fit._parameters(module):
                 fit._adapt_parameters(parameters, layers)
             else:
-                fit._adapt_weight(module, layers[0])
+                fit._adapt_weight(module, *layers)
         for module, values in contents.rows:
             fit._replace_rows(module, values)
         for source, step in fit._heads:
@@ -67,9 +67,10 @@ class Fit:
             raise _misfit(value, tensor)
         self._put(tensor, value, Replaced(value))
 
-    def _adapt_weight(self, module: str, layer: Layer) -> None:
-        if layer.depth:
-            raise self._lost(layer.a, f"a parameter of {module}")
+    def _adapt_weight(self, module: str, layer: Layer, *more: Layer) -> None:
+        for nested in (layer, *more):
+            if nested.depth:
+                raise self._lost(nested.a, f"a parameter of {module}")
         tensor = self._tensor(f"{module}.weight", layer.a)
         scale = self.settings.scale(module, layer.a.shape[0])
         transposed = tensor is not None and self._is_transposed(layer, tensor)
