@@ -25,11 +25,20 @@ DEEP = Size(32, 48, 40, 4, 2, 64)
 AGREED = 1e-5
 COMPAT = {"compat": "mergekit-0.1"}
 
+DECIDING_SUMS = ("arcee_fusion",)
+"""Methods of mergekit where the rounding of float32 sums decides which changes are taken."""
+
+AGREEMENTS = {
+    "as it is": "agree as they are",
+    "with compat": "only with compat",
+    "in float64": "only with its sums in float64",
+}
+FAILURES = {"differs": "differ", "not merged": "not merged", "mergekit fails": "mergekit fails"}
 BY_METHOD = (
-    *("method", "recipes", "agree as they are", "only with compat", "differ", "not merged", "mergekit fails"),
-    *("largest as they are", "largest with compat"),
+    *("method", "recipes", *AGREEMENTS.values(), *FAILURES.values()),
+    *("largest as they are", "largest of all that agree"),
 )
-IN_FULL = ("recipe", "what is in it", "as it is", "beyond", "with compat", "beyond")
+IN_FULL = ("recipe", "what is in it", "as it is", "beyond", "with compat", "beyond", "in float64", "beyond")
 
 
 @dataclass(frozen=True)
@@ -60,12 +69,14 @@ class Outcome:
         peer: mergekit's error, if it failed.
         plain: the difference of the recipe as it is; a text where Mergery did not merge it.
         compat: the same with ``compat: mergekit-0.1``.
+        wide: the same where mergekit, too, sums in float64 what decides; only for :data:`DECIDING_SUMS`.
     """
 
     made: Made
     peer: str | None = None
     plain: Difference | str = ""
     compat: Difference | str = ""
+    wide: Difference | str = ""
 
     @property
     def verdict(self) -> str:
@@ -74,9 +85,11 @@ class Outcome:
             return "mergekit fails"
         if isinstance(self.plain, Difference) and self.plain.agreed:
             return "as it is"
-        if isinstance(self.compat, Difference):
-            return "with compat" if self.compat.agreed else "differs"
-        return "differs" if isinstance(self.plain, Difference) else "not merged"
+        for found, word in ((self.compat, "with compat"), (self.wide, "in float64")):
+            if isinstance(found, Difference) and found.agreed:
+                return word
+        merged = any(isinstance(found, Difference) for found in (self.plain, self.compat))
+        return "differs" if merged else "not merged"
 
 
 def main(options: Sequence[str] = ()) -> None:
@@ -95,7 +108,14 @@ def main(options: Sequence[str] = ()) -> None:
         if arguments.only:
             for outcome in outcomes:
                 print(yaml.safe_dump(outcome.made.data, sort_keys=False))
-                print(outcome.made.name, outcome.verdict, outcome.peer, outcome.plain, outcome.compat)
+                print(
+                    outcome.made.name,
+                    outcome.verdict,
+                    outcome.peer,
+                    outcome.plain,
+                    outcome.compat,
+                    outcome.wide,
+                )
             return
     write_page(outcomes[: len(named)], outcomes[len(named) :], arguments, options)
 
@@ -221,11 +241,15 @@ def compare(made: Made, other: peer.Peer, folder: Path) -> Outcome:
     if failure:
         return Outcome(made, peer=failure)
     base = Path(str(made.data["base_model"])) if "base_model" in made.data and "models" in made.data else None
-    return Outcome(
-        made,
-        plain=_merged(made.data, folder / "ours", theirs, base),
-        compat=_merged(made.data | COMPAT, folder / "ours", theirs, base),
-    )
+    ours = folder / "ours"
+    plain = _merged(made.data, ours, theirs, base)
+    compat = _merged(made.data | COMPAT, ours, theirs, base)
+    wide: Difference | str = ""
+    if made.method in DECIDING_SUMS:
+        timing.remove(theirs)
+        other.merge(recipe, theirs, made.seed, wide=True)
+        wide = _merged(made.data | COMPAT, ours, theirs, base)
+    return Outcome(made, None, plain, compat, wide)
 
 
 def _merged(data: dict[str, object], ours: Path, theirs: Path, base: Path | None) -> Difference | str:
@@ -267,8 +291,9 @@ def write_page(
 ) -> None:
     """The tables."""
     everything = [*named, *drawn]
-    agreed = sum(outcome.verdict in ("as it is", "with compat") for outcome in everything)
-    plain = sum(outcome.verdict == "as it is" for outcome in everything)
+    verdicts = [outcome.verdict for outcome in everything]
+    agreed = ", ".join(f"{verdicts.count(word)} {word}" for word in AGREEMENTS if word in verdicts)
+    count = sum(word in AGREEMENTS for word in verdicts)
     others = [outcome for outcome in everything if outcome.verdict != "as it is"]
     lines = [
         "The same float32 models and recipes through mergekit 0.1.4 and Mergery; the largest",
@@ -277,13 +302,14 @@ def write_page(
         "are the same in both: mergekit is made to draw from Mergery's generator. `ram` and",
         "`ramplus_tl` are in no release of mergekit yet: its file of them at commit a6e4028. Where",
         "Mergery departs on purpose ([departures](../../docs/departures.md)), `compat: mergekit-0.1`",
-        "in the recipe gives mergekit's result.",
+        "in the recipe gives mergekit's result. In `arcee_fusion` the rounding of mergekit's float32 sums",
+        "decides over some elements; it is also compared with these sums taken in float64 in mergekit.",
         "",
-        f"**{agreed} of {len(everything)} recipes agree**, {agreed - plain} of them only with `compat`.",
+        f"**{count} of {len(everything)} recipes agree**: {agreed}.",
         "",
         "## The shapes of mergekit's examples",
         "",
-        *table(("example", "as it is", "with compat"), map(_example, named)),
+        *table(("example", "as it is", "with compat", "with sums in float64"), map(_example, named)),
         "",
         f"## {len(drawn)} generated recipes, by method",
         "",
@@ -304,8 +330,8 @@ def write_page(
 
 def _example(outcome: Outcome) -> tuple[object, ...]:
     if outcome.peer:
-        return outcome.made.name, f"mergekit: {outcome.peer}", ""
-    return outcome.made.name, _cell(outcome.plain), _cell(outcome.compat)
+        return outcome.made.name, f"mergekit: {outcome.peer}", "", ""
+    return outcome.made.name, _cell(outcome.plain), _cell(outcome.compat), _cell(outcome.wide)
 
 
 def _cell(found: Difference | str) -> str:
@@ -315,21 +341,24 @@ def _cell(found: Difference | str) -> str:
 def _of_method(name: str, outcomes: Sequence[Outcome]) -> tuple[object, ...]:
     verdicts = [outcome.verdict for outcome in outcomes]
     plain = [o.plain.largest for o in outcomes if isinstance(o.plain, Difference) and o.plain.agreed]
-    compat = [o.compat.largest for o in outcomes if isinstance(o.compat, Difference)]
-    counts = ("as it is", "with compat", "differs", "not merged", "mergekit fails")
+    best = [
+        min(found.largest for found in (o.plain, o.compat, o.wide) if isinstance(found, Difference))
+        for o in outcomes
+        if o.verdict in AGREEMENTS
+    ]
     return (
         name,
         len(outcomes),
-        *(verdicts.count(word) or "" for word in counts),
-        *(f"{max(values):.1e}" if values else "–" for values in (plain, compat)),
+        *(verdicts.count(word) or "" for word in (*AGREEMENTS, *FAILURES)),
+        *(f"{max(values):.1e}" if values else "–" for values in (plain, best)),
     )
 
 
 def _in_full(outcome: Outcome) -> tuple[object, ...]:
     traits = ", ".join(outcome.made.traits)
     if outcome.peer:
-        return outcome.made.name, traits, f"mergekit: {outcome.peer}", "", "", ""
+        return outcome.made.name, traits, f"mergekit: {outcome.peer}", *[""] * 5
     cells = []
-    for found in (outcome.plain, outcome.compat):
+    for found in (outcome.plain, outcome.compat, outcome.wide):
         cells += [_cell(found), f"{found.beyond:.1e}" if isinstance(found, Difference) else ""]
     return outcome.made.name, traits, *cells

@@ -45,10 +45,17 @@ class Peer:
         )
         self.methods = self._reply()["methods"]
 
-    def merge(self, recipe: Path, out: Path, seed: int) -> str | None:
-        """Merge one recipe; what went wrong, if anything did."""
+    def merge(self, recipe: Path, out: Path, seed: int, *, wide: bool = False) -> str | None:
+        """Merge one recipe; what went wrong, if anything did.
+
+        Args:
+            recipe: its file.
+            out: the directory to write.
+            seed: of the masks.
+            wide: whether ``arcee_fusion`` weighs changes in float64.
+        """
         assert self._process.stdin is not None
-        job = {"recipe": str(recipe), "out": str(out), "seed": seed}
+        job = {"recipe": str(recipe), "out": str(out), "seed": seed, "wide": wide}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         return self._reply()["error"]

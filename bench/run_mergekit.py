@@ -6,8 +6,8 @@
 
 As released, with the pydantic that it pins, it stops at "class not fully defined" (its issue 681): names
 that its models' annotations use are imported for type checkers only. They are completed here, in 0.03 s. With
-``--jobs``, masks are drawn by Mergery's generator, so that outputs of random methods can be compared. Nothing
-else is changed.
+``--jobs``, masks are drawn by Mergery's generator, so that outputs of random methods can be compared, and a job
+can ask for one method's sums in float64. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import transformers
 import yaml
 from mergekit import merge_methods
 from mergekit.config import MergeConfiguration
-from mergekit.merge_methods import generalized_task_arithmetic
+from mergekit.merge_methods import arcee_fusion, generalized_task_arithmetic
 from mergekit.options import MergeOptions
 
 
@@ -97,6 +97,29 @@ class Draws:
         return (state >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
+class WideImportance:
+    """Lets ``arcee_fusion`` weigh its changes in float64, while it is switched on.
+
+    Its divergences are sums of nearly equal numbers; in float32, which changes reach the threshold depends on
+    how they are rounded.
+    """
+
+    def __init__(self) -> None:
+        self.on = False
+
+    def install(self) -> None:
+        """Stand between the method and its tensors."""
+        task = arcee_fusion.ArceeFusionMergeTask
+        narrow = task._compute_importance
+
+        def importance(this: object, params: torch.Tensor, base_params: torch.Tensor) -> torch.Tensor:
+            if not self.on:
+                return narrow(this, params, base_params)
+            return narrow(this, params.double(), base_params.double()).to(params.dtype)
+
+        task._compute_importance = importance
+
+
 def load(recipe: str) -> MergeConfiguration:
     """The recipe in mergekit's own classes."""
     with open(recipe, encoding="utf-8") as file:  # noqa: PTH123
@@ -112,13 +135,14 @@ def jobs() -> None:
 
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    draws = Draws()
+    draws, wide = Draws(), WideImportance()
     draws.install()
+    wide.install()
     options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True)
     print(json.dumps({"methods": sorted(merge_methods.REGISTERED_MERGE_METHODS)}), file=replies, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
-        draws.seed = job["seed"]
+        draws.seed, wide.on = job["seed"], job["wide"]
         error = None
         try:
             run_merge(load(job["recipe"]), job["out"], options=options)

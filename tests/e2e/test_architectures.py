@@ -1,5 +1,4 @@
-"""Every architecture as transformers writes it: merged by name alone, reloaded by the stock class, and its logits
-those of a merge done by hand."""
+"""Every architecture as transformers writes it: merged by names alone, and compared with merges done by hand."""
 
 from __future__ import annotations
 
@@ -114,7 +113,10 @@ DECODERS = {
         hf.Qwen3MoeForCausalLM, lambda: hf.Qwen3MoeConfig(**GROUPED, **SPECIAL, **EXPERTS, head_dim=8)
     ),
     "llava": Kind(
-        hf.LlavaForConditionalGeneration, llava, "language_model.model.layers.", ("language_model.model.norm.",)
+        hf.LlavaForConditionalGeneration,
+        llava,
+        "language_model.model.layers.",
+        ("language_model.model.norm.",),
     ),
 }
 OTHERS = {
@@ -332,7 +334,10 @@ def test_stacks_of_a_model_with_two_are_stacked_by_modules(families, tmp_path):
         if n.startswith("encoder.block.0.") and bias not in n
     }
     hand |= {n: t for n, t in two.items() if n.startswith(("decoder.block.0.", "lm_head."))}
-    hand |= {f"{side}.final_layer_norm.weight": two[f"{side}.final_layer_norm.weight"] for side in ("encoder", "decoder")}
+    hand |= {
+        f"{side}.final_layer_norm.weight": two[f"{side}.final_layer_norm.weight"]
+        for side in ("encoder", "decoder")
+    }
     directory = by_hand(tmp_path / "hand", family.one, hand)
     config = json.loads((directory / "config.json").read_text()) | {"num_layers": 3, "num_decoder_layers": 1}
     (directory / "config.json").write_text(json.dumps(config))
@@ -388,7 +393,9 @@ def test_a_bare_model_merges_with_one_that_has_a_head(families, tmp_path):
     halves = {
         name: (
             base[name].double()
-            + other[name.removeprefix("model.") if name != "lm_head.weight" else "embed_tokens.weight"].double()
+            + other[
+                name.removeprefix("model.") if name != "lm_head.weight" else "embed_tokens.weight"
+            ].double()
         )
         / 2
         for name in base
@@ -408,7 +415,8 @@ def test_a_language_model_merges_into_the_decoder_of_a_vision_language_model(fam
     by_modules = merge(Recipe.from_dict({"merge_method": "linear", "modules": modules}), tmp_path / "modules")
     unmatched = [{"filter": part, "action": "copy"} for part in ("vision_tower", "multi_modal_projector")]
     by_name = merge(
-        Recipe.from_dict({"merge_method": "linear", "models": both, "unmatched": unmatched}), tmp_path / "names"
+        Recipe.from_dict({"merge_method": "linear", "models": both, "unmatched": unmatched}),
+        tmp_path / "names",
     )
     assert any("copied from the first model that has them" in risk for risk in by_name.risks)
     base, other = tensors(family.base), tensors(plain)

@@ -21,19 +21,26 @@ def plan(
     """Say what a merge will read, write and need; read no weight."""
     from mergery.cli.screen import console, print_risks, size
     from mergery.engine import available_threads, make_plan
+    from mergery.engine.estimate import expected_seconds
     from mergery.recipe import Recipe
 
-    made = make_plan(Recipe.load(recipe))
+    asked = Recipe.load(recipe)
+    made = make_plan(asked)
     threads = threads or available_threads()
+    seconds = expected_seconds(made)
+    risks = [*asked.notes, *made.risks]
     facts = {
         "method": made.method.name,
         "models": [str(ref) for ref in made.models],
         "tensors": len(made.jobs),
+        "layers": dict(made.depths),
+        "types": made.types,
         "bytes_read": made.bytes_read,
         "bytes_written": made.bytes_written,
         "peak_memory": made.peak_memory(threads),
         "threads": threads,
-        "risks": list(made.risks),
+        "seconds": seconds,
+        "risks": risks,
     }
     if json:
         print(json_module.dumps(facts, indent=2))
@@ -43,7 +50,11 @@ def plan(
         console.print(
             f"  {ref}  {checkpoint.parameters:,} parameters, {size(checkpoint.bytes)}", markup=False
         )
+    layers = ", ".join(f"{count} in {stack.rstrip('.')}" for stack, count in made.depths.items())
+    console.print(f"layers  {layers or 'none'}", markup=False)
     console.print(f"reads   {size(made.bytes_read)}")
-    console.print(f"writes  {size(made.bytes_written)} in {len(made.jobs)} tensors")
+    written = f"{size(made.bytes_written)} in {len(made.jobs)} tensors, {' and '.join(made.types)}"
+    console.print(f"writes  {written}")
     console.print(f"memory  {size(made.peak_memory(threads))} at most with {threads} thread(s), beside torch")
-    print_risks(made.risks)
+    console.print(f"time    {seconds:.0f} s if the disk is what it waits for")
+    print_risks(risks)

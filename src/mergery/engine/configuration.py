@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mergery.checkpoint.architecture import EXCEPTIONS, module_of
+from mergery.checkpoint.architecture import EXCEPTIONS, language_stacks, module_of
 from mergery.engine.alignment import Member
 from mergery.engine.assembly import Restacked
 from mergery.errors import CheckpointError
@@ -139,8 +139,8 @@ def _parts(config: Mapping[str, object]) -> Iterator[dict[str, object]]:
 
 def _parts_for(config: dict[str, object], stack: str) -> Iterator[tuple[str | None, dict[str, object]]]:
     """What speaks of one stack of layers: the configuration itself, its parts, each with its key there."""
-    keys = _TOWERS.get(module_of(stack))
-    if keys is None:
+    keys = _TOWERS.get(module_of(stack), ())
+    if language_stacks([stack]):
         yield None, config
         keys = _TEXT
     for key in keys:

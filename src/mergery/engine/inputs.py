@@ -6,18 +6,16 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mergery.checkpoint import TensorInfo, layer_name
-from mergery.engine.operand import Computed, Concatenated, Operand, stored_tensors
-from mergery.engine.source import Source, to_float32
+from mergery.engine.operand import Adapted, Computed, Concatenated, Gathered, Operand, stored_tensors
+from mergery.engine.rows import AdaptedRows, ComputedRows, ConcatenatedRows, GatheredRows
+from mergery.engine.source import Source
 from mergery.engine.stock import usable_device
 from mergery.stack import Place, RandomKey, Stack, TaskVectors, Weights
 from mergery.stack.native import NativeCompute, Workspace
-from mergery.stack.rows import Bits, Rows
+from mergery.stack.rows import Rows
 from mergery.stack.whole import ModelReductions
 
 if TYPE_CHECKING:
@@ -93,13 +91,25 @@ class Inputs:
         return DeviceCompute(models, base, job.output.shape, key, workspace, usable_device(self._device))
 
     def _rows(self, operand: Operand, workspace: Workspace, index: int) -> Rows:
+        """Open one operand; what it is computed in lies beside the stack's own buffers."""
         match operand:
             case TensorInfo():
                 return self.source.rows(operand)
             case Concatenated():
-                return _ConcatenatedRows(operand, [self.source.rows(part) for part in operand.parts])
+                parts = [self.source.rows(part) for part in operand.parts]
+                sizes = [part.elements for part in operand.parts]
+                return ConcatenatedRows(
+                    parts, sizes, operand.dtype, f"{operand.parts[0].file}: {operand.name}"
+                )
             case Computed():
-                return _ComputedRows(self, operand, workspace.nested(index))
+                opened = self.open(operand.plan, operand.job, workspace.nested(index))
+                merged = operand.job.method(opened.stack, operand.job.values)
+                return ComputedRows(opened.compute, merged, operand.dtype, f"a nested recipe: {operand.name}")
+            case Adapted():
+                return AdaptedRows(self.source.rows(operand.stored), operand.update, operand.elements)
+            case Gathered():
+                parts = [self._rows(part, workspace, index) for part in operand.parts]
+                return GatheredRows(parts, operand.rows, operand.shape[-1], operand.name)
 
     def _opened(self, plan: Plan, job: Job, workspace: Workspace) -> NativeCompute | DeviceCompute:
         return self.open(plan, job, workspace).compute
@@ -123,50 +133,3 @@ def _place(plan: Plan, job: Job) -> Place:
     parsed = layer_name(job.name)
     depth = plan.depths[parsed.stack] if parsed else 0
     return Place(job.name, parsed.index if parsed else None, depth, job.output.role)
-
-
-class _ConcatenatedRows:
-    """Tensors one after the other."""
-
-    def __init__(self, operand: Concatenated, parts: list[Rows]) -> None:
-        self._operand, self._parts = operand, parts
-        self._ends = np.cumsum([0, *(part.elements for part in operand.parts)]).tolist()
-
-    @property
-    def dtype(self) -> str:
-        return self._operand.dtype
-
-    @property
-    def origin(self) -> str:
-        return f"{self._operand.parts[0].file}: {self._operand.name}"
-
-    def read(self, start: int, out: Bits) -> None:
-        end = start + out.size
-        for part, (low, high) in zip(self._parts, pairwise(self._ends), strict=True):
-            first, last = max(start, low), min(end, high)
-            if first < last:
-                part.read(first - low, out[first - start : last - start])
-
-
-class _ComputedRows:
-    """A nested recipe's result, computed as it is read."""
-
-    def __init__(self, inputs: Inputs, operand: Computed, workspace: Workspace) -> None:
-        self._operand = operand
-        self._opened = inputs.open(operand.plan, operand.job, workspace)
-        self._merged = operand.job.method(self._opened.stack, operand.job.values)
-
-    @property
-    def dtype(self) -> str:
-        return self._operand.dtype
-
-    @property
-    def origin(self) -> str:
-        return f"{self._operand.name} of a nested recipe"
-
-    def read(self, start: int, out: Bits) -> None:
-        piece = self._opened.compute.piece(self._merged, self.dtype, start, out.size)
-        if piece.dtype == out.dtype:
-            out[:] = piece
-        else:
-            to_float32(piece, out)

@@ -11,10 +11,13 @@ from mergery.checkpoint import TensorInfo
 from mergery.checkpoint.safetensors import ITEM_BYTES
 
 if TYPE_CHECKING:
+    from mergery.checkpoint import ModelRef
+    from mergery.checkpoint.adapter import Update
     from mergery.engine.job import Job
     from mergery.engine.plan import Plan
+    from mergery.tokenizer import RowMap
 
-__all__ = ["Computed", "Concatenated", "Operand", "stored_tensors", "window"]
+__all__ = ["Adapted", "Computed", "Concatenated", "Gathered", "Operand", "stored_tensors", "window"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,94 @@ class Computed:
         return self.job.output.is_float
 
 
-Operand: TypeAlias = TensorInfo | Concatenated | Computed
+@dataclass(frozen=True)
+class Adapted:
+    """A stored tensor with an adapter on it.
+
+    Attributes:
+        stored: the tensor.
+        adapter: the adapter's reference; with the tensor it says which result it is.
+        update: what the adapter does to it.
+    """
+
+    stored: TensorInfo
+    adapter: ModelRef
+    update: Update = field(compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The tensor's name."""
+        return self.stored.name
+
+    @property
+    def dtype(self) -> str:
+        """The stored tensor's type."""
+        return self.stored.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape; adapters keep it."""
+        return self.stored.shape
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return self.stored.elements
+
+    @property
+    def bytes(self) -> int:
+        """What is read of both."""
+        return self.stored.bytes + self.update.bytes
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it can be merged."""
+        return self.stored.is_float
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """Embeddings (or an output head) in the rows of another vocabulary.
+
+    Attributes:
+        name: the tensor's name.
+        own: the model's tensor.
+        parts: every model's tensor, in the order that the map's numbers refer to.
+        rows: which row stands where.
+    """
+
+    name: str
+    own: Operand
+    parts: tuple[Operand, ...]
+    rows: RowMap
+
+    @property
+    def dtype(self) -> str:
+        """The type of the model's own rows."""
+        return self.own.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As many rows as the vocabulary has."""
+        return len(self.rows.donor), *self.own.shape[1:]
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Size that it would have in a file."""
+        return self.elements * ITEM_BYTES[self.dtype]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it can be merged."""
+        return self.own.is_float
+
+
+Operand: TypeAlias = "TensorInfo | Concatenated | Computed | Adapted | Gathered"
 """Has ``name``, ``dtype``, ``shape``, ``elements``, ``bytes`` and ``is_float``, whatever it is."""
 
 
@@ -108,6 +198,11 @@ def stored_tensors(operand: Operand) -> Iterator[TensorInfo]:
         case Computed():
             for source in operand.job.sources:
                 yield from stored_tensors(source)
+        case Adapted():
+            yield operand.stored
+        case Gathered():
+            for part in operand.parts:
+                yield from stored_tensors(part)
         case _:
             yield operand
 

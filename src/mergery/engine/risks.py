@@ -108,7 +108,7 @@ def _settings(model: Checkpoint, donor: Checkpoint) -> Iterator[str]:
         if differ(key):
             yield f"{values(key)}: the result takes the latter, and was not made for positions beyond it"
     ours, others = _rope(own), _rope(theirs)
-    for key in dict.fromkeys([*ours, *others]):
+    for key in dict.fromkeys([*ours, *others]) if ours and others else ():
         if ours.get(key) != others.get(key):
             yield (
                 f"{key} of rope is {ours.get(key)} in {model.ref} and {others.get(key)} in {donor.ref}: the "
@@ -120,7 +120,10 @@ def _settings(model: Checkpoint, donor: Checkpoint) -> Iterator[str]:
 
 
 def _rope(config: Mapping[str, object]) -> dict[str, object]:
-    """The rotary embedding's settings, the same for all the ways in which configurations write them."""
+    """The rotary embedding's settings, the same for all the ways in which configurations write them.
+
+    Empty if the configuration leaves them to its class.
+    """
     if not any(key in config for key in _ROPE):
         return {}
     settings: dict[str, object] = {}
@@ -128,10 +131,17 @@ def _rope(config: Mapping[str, object]) -> dict[str, object]:
         inner = config.get(key)
         if isinstance(inner, dict):
             settings |= inner
-    if config.get("rope_theta") is not None:
-        settings.setdefault("rope_theta", config["rope_theta"])
+    for kind, prefix in (("full_attention", ""), ("sliding_attention", "local ")):
+        inner = settings.pop(kind, None)
+        if isinstance(inner, dict):
+            settings |= {f"{prefix}{key}": value for key, value in inner.items()}
+    for key, meaning in (("rope_theta", "rope_theta"), ("rope_local_base_freq", "local rope_theta")):
+        if config.get(key) is not None:
+            settings.setdefault(meaning, config[key])
     kind = settings.pop("type", None)
     settings.setdefault("rope_type", kind or "default")
+    if "local rope_theta" in settings:
+        settings.setdefault("local rope_type", "default")
     return settings
 
 

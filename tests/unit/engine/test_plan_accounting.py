@@ -125,8 +125,8 @@ def test_a_tied_embedding_stands_for_the_head_that_another_model_has(write_model
     assert plan.config["tie_word_embeddings"] is False
     (note,) = plan.notes
     assert note == (
-        f"lm_head.weight: {tied} ties it to model.embed_tokens.weight, which stands for it; in the result the two "
-        "are not tied"
+        f"lm_head.weight: {tied} ties it to model.embed_tokens.weight, which stands for it; in the result "
+        "the two are not tied"
     )
 
 
