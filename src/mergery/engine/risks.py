@@ -138,8 +138,7 @@ def _rope(config: Mapping[str, object]) -> dict[str, object]:
     for key, meaning in (("rope_theta", "rope_theta"), ("rope_local_base_freq", "local rope_theta")):
         if config.get(key) is not None:
             settings.setdefault(meaning, config[key])
-    kind = settings.pop("type", None)
-    settings.setdefault("rope_type", kind or "default")
+    settings.setdefault("rope_type", settings.pop("type", None) or "default")
     if "local rope_theta" in settings:
         settings.setdefault("local rope_type", "default")
     return settings
