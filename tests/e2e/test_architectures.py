@@ -405,6 +405,33 @@ def test_a_bare_model_merges_with_one_that_has_a_head(families, tmp_path):
     torch.testing.assert_close(logits(kind, tmp_path / "out"), logits(kind, hand), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2", "falcon", "gpt_neox", "bert", "roberta"])
+def test_a_model_that_ties_its_embeddings_merges_with_one_that_does_not(tmp_path, name):
+    kind = KINDS[name]
+    models = []
+    for tie in (True, False):
+        config = kind.config()
+        config.tie_word_embeddings = tie
+        torch.manual_seed(int(tie))
+        models.append(kind.model(config).eval())
+        models[-1].save_pretrained(tmp_path / str(tie))
+    recipe = {
+        "merge_method": "linear",
+        "models": [
+            {"model": str(tmp_path / str(tie)), "parameters": {"weight": 0.5}} for tie in (True, False)
+        ],
+    }
+    merged = merge(Recipe.from_dict(recipe), tmp_path / "out")
+    assert any("stands for it; in the result the two are not tied" in risk for risk in merged.risks)
+    tied, untied = (model.state_dict() for model in models)
+    config = kind.config()
+    config.tie_word_embeddings = False
+    hand = kind.model(config).eval()
+    hand.load_state_dict({key: (tied[key] + untied[key]) / 2 for key in untied})
+    with torch.no_grad():
+        torch.testing.assert_close(logits(kind, tmp_path / "out"), run(hand), rtol=1e-4, atol=1e-5)
+
+
 def test_a_language_model_merges_into_the_decoder_of_a_vision_language_model(families, tmp_path):
     family = families("llava")
     text = Kind(hf.LlamaForCausalLM, lambda: hf.LlamaConfig(**GROUPED, **SPECIAL))

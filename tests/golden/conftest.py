@@ -1,4 +1,4 @@
-"""Merging one tensor in memory by a method's name."""
+"""Merging tensors in memory by a method's name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from mergery.methods import PerModel, RandomKey, get_method
-from mergery.methods.testing import Example, merge_arrays
+from mergery.methods import MergeMethod, PerModel, RandomKey, get_method
+from mergery.methods.testing import Example, merge_arrays, merge_model
+from mergery.stack import Place
 
 Merge = Callable[..., np.ndarray]
+MergeTensors = Callable[..., list[np.ndarray]]
+
+
+def filled(method: MergeMethod, models: int, compat: str | None, given: dict[str, object]) -> dict:
+    """All parameters of a method; one number may stand for each model's."""
+    values = {}
+    for parameter in method.parameters.values():
+        value = given.pop(parameter.name, method.default(parameter, compat))
+        if parameter.per_model:
+            value = PerModel(value if isinstance(value, Sequence) else [value] * models)
+        values[parameter.name] = value
+    assert not given, f"{method.name} does not have {list(given)}"
+    return values
 
 
 @pytest.fixture
@@ -27,13 +41,7 @@ def merge() -> Merge:
         **parameters: object,
     ) -> np.ndarray:
         method = get_method(name)
-        values = {}
-        for parameter in method.parameters.values():
-            value = parameters.pop(parameter.name, method.default(parameter, compat))
-            if parameter.per_model:
-                value = PerModel(value if isinstance(value, Sequence) else [value] * len(models))
-            values[parameter.name] = value
-        assert not parameters, f"{name} does not have {list(parameters)}"
+        values = filled(method, len(models), compat, parameters)
         given = Example(
             np.ascontiguousarray(models, np.float32),
             None if base is None else np.ascontiguousarray(base, np.float32),
@@ -41,5 +49,31 @@ def merge() -> Merge:
             RandomKey(seed, "layer.weight"),
         )
         return merge_arrays(method, given, values)
+
+    return run
+
+
+@pytest.fixture
+def merge_tensors() -> MergeTensors:
+    """``merge_tensors(name, task_vectors, places=None, **parameters)``: all tensors, from a base of 0."""
+
+    def run(
+        name: str,
+        task_vectors: Sequence[np.ndarray],
+        places: Sequence[Place] | None = None,
+        **parameters: object,
+    ) -> list[np.ndarray]:
+        method = get_method(name)
+        values = filled(method, len(task_vectors[0]), None, parameters)
+        tensors = [
+            Example(
+                np.ascontiguousarray(tau, np.float32),
+                np.zeros(tau.shape[1], np.float32),
+                (tau.shape[1],),
+                place=places[index] if places else Place(f"tensor.{index}"),
+            )
+            for index, tau in enumerate(task_vectors)
+        ]
+        return merge_model(method, tensors, values)
 
     return run

@@ -55,7 +55,10 @@ _PATTERNS: tuple[tuple[Role, re.Pattern[str]], ...] = (
     ("norm", re.compile(r"norm|(^|\.)ln(_|\d|\.)", re.IGNORECASE)),
     (
         "head",
-        re.compile(r"(^|\.)(lm_head|embed_out|output_projection|cls|score|classifier|qa_outputs)(\.|$)"),
+        re.compile(
+            r"(^|\.)(\w*lm_head|embed_out|output_projection|proj_out|vocab_projector|cls|score|classifier"
+            r"|qa_outputs)(\.|$)|^decoder\.(weight|bias)$"
+        ),
     ),
     ("embedding", re.compile(r"embed|(^|\.)(wte|wpe|shared)\.")),
     ("attention", re.compile(r"attn|attention", re.IGNORECASE)),

@@ -19,7 +19,7 @@ def locate(ref: ModelRef) -> Path:
     """The directory that holds the model.
 
     Args:
-        ref: a path, or a Hugging Face model id with an optional revision.
+        ref: a path, or a Hugging Face model id with an optional revision; its adapter is not looked for.
 
     Returns:
         The path itself if it is a directory; otherwise the hub's snapshot in the local cache.
@@ -27,10 +27,6 @@ def locate(ref: ModelRef) -> Path:
     Raises:
         CheckpointError: if there is neither.
     """
-    if ref.adapter:
-        raise CheckpointError(
-            f"{ref}: adapters are not supported yet", fix="apply the adapter with peft and save the result"
-        )
     path = Path(ref.path).expanduser()
     if path.is_dir():
         return path

@@ -10,10 +10,10 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from mergery.checkpoint.architecture import Role, layer_name, role
 from mergery.errors import CheckpointError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ITEM_BYTES",
+    "FileStamp",
     "ShardLayout",
     "TensorInfo",
     "dtype_name",
@@ -63,6 +64,27 @@ ITEM_BYTES = {
 """Size of one element, by the format's name of its dtype."""
 
 
+class FileStamp(NamedTuple):
+    """What tells one state of a file from another, without reading it.
+
+    Attributes:
+        device: the file system.
+        inode: the file's number there; a file that replaces another has a number of its own.
+        size: bytes.
+        modified: when it was last written, in nanoseconds.
+    """
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """From what the system says of a file."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One tensor of a file, known from the header.
@@ -73,6 +95,7 @@ class TensorInfo:
         shape: its shape; ``()`` for a scalar.
         file: the file that holds it.
         start: its first byte in the file.
+        stamp: the file as it was when its header was read: in another state, nothing of this holds.
     """
 
     name: str
@@ -80,6 +103,7 @@ class TensorInfo:
     shape: tuple[int, ...]
     file: Path
     start: int
+    stamp: FileStamp | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def elements(self) -> int:
@@ -121,8 +145,9 @@ def read_header(file: Path) -> tuple[TensorInfo, ...]:
         CheckpointError: if the file cannot be read, is cut short, or its header is not sound.
     """
     try:
-        size = file.stat().st_size
         with file.open("rb") as stream:
+            stamp = FileStamp.of(os.fstat(stream.fileno()))
+            size = stamp.size
             length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
             if size < _LENGTH_BYTES or length > min(_HEADER_LIMIT, size - _LENGTH_BYTES):
                 raise _broken(file, f"its header would take {length} bytes and the file has {size}")
@@ -134,7 +159,9 @@ def read_header(file: Path) -> tuple[TensorInfo, ...]:
     except ValueError as problem:
         raise _broken(file, "its header is not JSON") from problem
     start = _LENGTH_BYTES + length
-    tensors = [_tensor(file, name, entry, start) for name, entry in header.items() if name != "__metadata__"]
+    tensors = [
+        _tensor(file, name, entry, start, stamp) for name, entry in header.items() if name != "__metadata__"
+    ]
     tensors.sort(key=lambda tensor: (tensor.start, tensor.bytes))
     for tensor in tensors:
         if tensor.start != start:
@@ -216,7 +243,7 @@ class ShardLayout:
         return cls(file, header, starts, len(header) + end)
 
 
-def _tensor(file: Path, name: str, entry: object, data_start: int) -> TensorInfo:
+def _tensor(file: Path, name: str, entry: object, data_start: int, stamp: FileStamp) -> TensorInfo:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]} if all(
             isinstance(side, int) and side >= 0 for side in shape
@@ -226,7 +253,7 @@ def _tensor(file: Path, name: str, entry: object, data_start: int) -> TensorInfo
                     f"{file}: {name} has dtype {dtype}, which cannot be merged",
                     fix="convert the model to bfloat16, float16 or float32 first",
                 )
-            info = TensorInfo(name, dtype, tuple(shape), file, data_start + start)
+            info = TensorInfo(name, dtype, tuple(shape), file, data_start + start, stamp)
             if info.bytes == end - start:
                 return info
     raise _broken(file, f"its header's entry for {name} is not sound")

@@ -23,7 +23,7 @@ def merge(
     """Merge models into a Hugging Face model directory."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-    from mergery.cli.screen import console, print_risks, size
+    from mergery.cli.screen import console, print_risks, print_survival, size
     from mergery.engine import merge as run
 
     columns = ("merging", BarColumn(), DownloadColumn(), TimeRemainingColumn())
@@ -40,4 +40,6 @@ def merge(
         )
     if not quiet:
         print_risks(merged.risks)
+        if merged.survived:
+            print_survival(merged.survived)
         console.print(f"wrote {size(merged.bytes)} in {len(merged.files)} file(s) to {out}", markup=False)

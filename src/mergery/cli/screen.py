@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from mergery.engine.survival import Survival
     from mergery.evolve import Progress
 
-__all__ = ["console", "print_risks", "search_progress", "size"]
+__all__ = ["console", "print_risks", "print_survival", "search_progress", "size"]
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -30,6 +31,18 @@ def print_risks(risks: Iterable[str]) -> None:
     for risk in risks:
         console.print("[yellow]warning:[/] ", end="")
         console.print(risk, markup=False)
+
+
+def print_survival(whole: Survival) -> None:
+    """What the cast left of the merge, and what to do where that is little."""
+    if whole.dtype != "F32":
+        console.print(
+            f"{whole.survived:.1%} of the changed weights differ from the base in {whole.dtype}; "
+            f"the change is {whole.relative_error:.1%} off",
+            markup=False,
+        )
+    if whole.advice:
+        print_risks([whole.advice])
 
 
 @contextmanager

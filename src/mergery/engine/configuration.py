@@ -15,6 +15,7 @@ from mergery.errors import CheckpointError
 
 __all__ = ["configured_layers", "copy_companions", "merged_config", "text_config"]
 
+_PROCESSORS = ("*processor_config.json",)
 _COMPANIONS = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -24,7 +25,7 @@ _COMPANIONS = (
     "*.model",
     "chat_template*",
     "generation_config.json",
-    "*processor_config.json",
+    *_PROCESSORS,
 )
 
 _COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "depth")
@@ -164,10 +165,17 @@ def _count_keys(part: Mapping[str, object], stack: str) -> list[str]:
     return [key for key in _COUNTS if key in part]
 
 
-def copy_companions(source: Path, target: Path) -> Mapping[str, Path]:
-    """Copy tokenizer, chat template and generation settings; the names copied, in order."""
+def copy_companions(source: Path, target: Path, *, tokenizer: bool = True) -> Mapping[str, Path]:
+    """Copy tokenizer, chat template and generation settings; the names copied, in order.
+
+    Args:
+        source: the directory that they come from.
+        target: the directory that they go to.
+        tokenizer: whether the tokenizer is among them; if not, only settings of processors are copied.
+    """
+    patterns = _COMPANIONS if tokenizer else _PROCESSORS
     files = {
-        file.name: file for pattern in _COMPANIONS for file in sorted(source.glob(pattern)) if file.is_file()
+        file.name: file for pattern in patterns for file in sorted(source.glob(pattern)) if file.is_file()
     }
     for name, file in files.items():
         shutil.copyfile(file, target / name)

@@ -78,7 +78,9 @@ class Lineup:
             order.sort(key=lambda index: index != self._base)
         self._order = [index for index in order if not (self._on_task_vectors and index == self._base)]
         shared = (part.parameters, parameters or {}, planning.recipe.parameters)
-        self._values = Values(self._method, [source.parameters for source in sources], shared)
+        self._values = Values(
+            self._method, [source.parameters for source in sources], shared, planning.recipe.compat
+        )
 
     def job(self, name: str, position: float, wanted: Sequence[str] | None = None) -> Job | None:
         """Plan one tensor of the result.

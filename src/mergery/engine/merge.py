@@ -16,8 +16,9 @@ from mergery.engine.plan import Plan, make_plan
 from mergery.engine.record import lock_data, merge_key, model_card
 from mergery.engine.sink import DirectorySink, Evidence
 from mergery.engine.source import DiskSource
-from mergery.engine.survival import Survival
+from mergery.engine.survival import Survival, total_survival
 from mergery.recipe import Recipe
+from mergery.tokenizer import resolve_chat_template, write_chat_template, write_tokenizer
 
 __all__ = ["DEFAULT_SHARD_BYTES", "LOCK_FILE", "RECIPE_FILE", "Merged", "merge"]
 
@@ -44,6 +45,11 @@ class Merged:
     bytes: int
     plan: Plan
     survival: tuple[Survival, ...] = ()
+
+    @property
+    def survived(self) -> Survival | None:
+        """What the cast left of the whole model's change; ``None`` where nothing has a base."""
+        return total_survival(self.survival)
 
     @property
     def risks(self) -> tuple[str, ...]:
@@ -96,7 +102,14 @@ def merge(
 def _write_companions(plan: Plan, staging: Path, sink: DirectorySink) -> None:
     """Everything but the weights: configuration, tokenizer, recipe, card, and the lock file last."""
     (staging / "config.json").write_text(json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n")
-    copy_companions(plan.donor.directory, staging)
+    copy_companions(plan.donor.directory, staging, tokenizer=plan.vocabulary is None)
+    if plan.vocabulary is not None:
+        write_tokenizer(plan.vocabulary, staging)
+    if plan.recipe.chat_template is not None:
+        directories = [checkpoint.directory for checkpoint in plan.models.values()]
+        template = resolve_chat_template(plan.recipe.chat_template, directories)
+        if template is not None:
+            write_chat_template(staging, template)
     (staging / RECIPE_FILE).write_text(plan.recipe.to_yaml())
     (staging / "README.md").write_text(model_card(plan))
     lock = lock_data(plan, sink.evidence, sink.files)

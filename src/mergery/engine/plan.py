@@ -6,10 +6,11 @@ import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mergery.checkpoint import Checkpoint, ModelRef, TensorInfo, layer_name
+from mergery.checkpoint.adapter import Adapter
 from mergery.checkpoint.architecture import is_output_matrix
 from mergery.engine.accounting import Ledger, ties_embeddings
 from mergery.engine.alignment import Member, aligned
@@ -17,11 +18,13 @@ from mergery.engine.assembly import Restacked, assemble
 from mergery.engine.configuration import merged_config
 from mergery.engine.job import Job
 from mergery.engine.lineup import Planning
-from mergery.engine.operand import Computed, stored_tensors
+from mergery.engine.operand import Adapted, Computed, stored_tensors
 from mergery.engine.risks import head_counts, model_risks, restacking_risks
+from mergery.engine.vocabularies import merged_vocabulary, under_vocabulary
 from mergery.errors import CheckpointError
 from mergery.methods import MergeMethod, get_method
 from mergery.recipe import Recipe
+from mergery.tokenizer import Vocabulary, config_changes
 
 __all__ = ["Job", "Plan", "make_plan", "open_models"]
 
@@ -38,6 +41,7 @@ class Plan:
         donor: the one that configuration and tokenizer come from.
         config: the result's configuration.
         notes: how tensors without exact partners were accounted for, in words for the user.
+        vocabulary: what the recipe's ``tokenizer:`` makes of the models' vocabularies, if it has one.
     """
 
     recipe: Recipe
@@ -47,6 +51,7 @@ class Plan:
     donor: Checkpoint
     config: Mapping[str, object]
     notes: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
 
     @cached_property
     def risks(self) -> tuple[str, ...]:
@@ -135,24 +140,35 @@ def make_plan(recipe: Recipe, models: Mapping[ModelRef, Checkpoint] | None = Non
         model: leader if model == leading else aligned(_member(model, models, nested), leader)
         for model in recipe.inputs
     }
+    vocabulary = merged_vocabulary(recipe, members, models)
+    if vocabulary is not None:
+        members = under_vocabulary(members, vocabulary)
+        leader = members[leading]
     method = get_method(recipe.merge_method)
     ledger = Ledger(recipe.unmatched)
     planning = Planning(recipe, method, members, leader, ledger)
     jobs, restacked = assemble(planning)
     ledger.close(head_counts(member for member in members.values()))
+    config = merged_config(
+        leader,
+        restacked,
+        dtype=recipe.out_dtype or recipe.dtype,
+        untied=ledger.untied or _is_untied(jobs, members.values()),
+    )
+    if vocabulary is not None and isinstance(leading, ModelRef):
+        config |= config_changes(vocabulary, config, leading)
     return Plan(
         recipe=recipe,
         method=method,
         jobs=tuple(jobs),
         models=models,
         donor=nested[leading].donor if isinstance(leading, Recipe) else models[leading],
-        config=merged_config(
-            leader,
-            restacked,
-            dtype=recipe.out_dtype or recipe.dtype,
-            untied=ledger.untied or _is_untied(jobs, members.values()),
+        config=config,
+        vocabulary=vocabulary,
+        notes=(
+            *_notes(planning, jobs, restacked, nested.values()),
+            *(vocabulary.notes if vocabulary is not None else ()),
         ),
-        notes=tuple(_notes(planning, jobs, restacked, nested.values())),
     )
 
 
@@ -161,11 +177,23 @@ def _member(
 ) -> Member:
     """A model under its own names: a checkpoint, or a nested recipe's result."""
     if isinstance(model, ModelRef):
-        return Member.of(model, models[model])
+        return _adapted(Member.of(model, models[model]), model, models[model])
     inner, digest = nested[model], model.digest
     label = f"the {inner.method.name} of {', '.join(str(ref) for ref in model.models)}"
     tensors = {job.name: Computed(digest, job.name, inner, job) for job in inner.jobs}
     return Member(label, inner.config, tensors)
+
+
+def _adapted(member: Member, ref: ModelRef, checkpoint: Checkpoint) -> Member:
+    """The model with its adapter on it, if the reference names one."""
+    if ref.adapter is None:
+        return member
+    adapter = Adapter.open(ref.adapter)
+    updates = {
+        name: Adapted(update.tensor, ref.adapter, update)
+        for name, update in adapter.updates(checkpoint).items()
+    }
+    return replace(member, tensors={**member.tensors, **updates}, notes=adapter.notes(checkpoint))
 
 
 def _refuse_quantised(checkpoint: Checkpoint) -> None:

@@ -12,6 +12,7 @@ import xxhash
 import yaml
 
 from mergery.checkpoint import Checkpoint, ModelRef, TensorInfo
+from mergery.checkpoint.adapter import Adapter
 from mergery.engine.plan import Plan
 from mergery.engine.sink import Evidence
 
@@ -25,7 +26,7 @@ def merge_key(plan: Plan, shard_bytes: int) -> str:
     stamps = [
         (str(file), status.st_size, status.st_mtime_ns)
         for checkpoint in plan.models.values()
-        for file in checkpoint.files
+        for file in (*checkpoint.files, *_adapter_files(checkpoint.ref))
         for status in [file.stat()]
     ]
     text = json.dumps([version("mergery"), plan.recipe.digest, shard_bytes, stamps])
@@ -108,6 +109,10 @@ def _input(checkpoint: Checkpoint, plan: Plan, evidence: Mapping[str, Evidence])
 def _digest(tensors: Mapping[str, str]) -> str:
     lines = "".join(f"{name} {tensors[name]}\n" for name in sorted(tensors))
     return xxhash.xxh3_128(lines.encode()).hexdigest()
+
+
+def _adapter_files(ref: ModelRef) -> tuple[Path, ...]:
+    return (Adapter.open(ref.adapter).file,) if ref.adapter else ()
 
 
 def _is_local(ref: ModelRef) -> bool:

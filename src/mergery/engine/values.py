@@ -23,6 +23,7 @@ class Values:
         method: whose parameters.
         own: what each model says, in the order of the models.
         shared: what is said for all: slice, module, recipe, in this order.
+        compat: the recipe's; with it, what nobody says is as mergekit has it.
     """
 
     def __init__(
@@ -30,7 +31,10 @@ class Values:
         method: MergeMethod,
         own: Sequence[Mapping[str, Setting]],
         shared: Sequence[Mapping[str, Setting]],
+        compat: str | None = None,
     ) -> None:
+        if compat:
+            shared = (*shared, method.mergekit)
         self._chains: list[tuple[Parameter, tuple[_Chain, ...]]] = []
         for parameter in method.parameters.values():
             levels = [[model, *shared] for model in own] if parameter.per_model else [list(shared)]

@@ -77,8 +77,8 @@ def lines_ties(
     """Merge by TIES, scaled up linearly from the first layer to the last (LiNeS on TIES).
 
     As ``lines`` with the merged vector of TIES (arXiv:2306.01708): the ``int(density n)`` largest changes of
-    each model, counted within the whole model, the sign of ``sum_k w_k tau_k`` (an exact zero counts as plus), the weighted mean of the changes
-    that have it. The paper tunes beta in [0.1, 1.5].
+    each model, counted within the whole model, the sign of ``sum_k w_k tau_k`` (an exact zero counts as
+    plus), the weighted mean of the changes that have it. The paper tunes beta in [0.1, 1.5].
 
     Args:
         task_vectors: the models.

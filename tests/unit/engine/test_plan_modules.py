@@ -279,3 +279,11 @@ def test_a_recipe_in_a_recipe_is_planned_without_being_written(write_model):
         Recipe.from_dict({"merge_method": "linear", "models": [{"model": inner}, {"model": str(three)}]})
     )
     assert leading.donor.directory == one
+
+
+def test_the_recipe_of_the_page_is_a_recipe():
+    from pathlib import Path
+
+    page = Path(__file__).resolve().parents[3] / "docs" / "architectures.md"
+    text = page.read_text().partition("```yaml\n")[2].partition("```")[0]
+    assert [module.name for module in Recipe.from_yaml(text).modules][0] == "text_decoder"
