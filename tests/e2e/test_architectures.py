@@ -1,4 +1,4 @@
-"""Every architecture as transformers writes it: merged by names alone, and compared with merges done by hand."""
+"""Every architecture as transformers writes it, merged by names alone, compared with merges done by hand."""
 
 from __future__ import annotations
 

@@ -286,4 +286,4 @@ def test_the_recipe_of_the_page_is_a_recipe():
 
     page = Path(__file__).resolve().parents[3] / "docs" / "architectures.md"
     text = page.read_text().partition("```yaml\n")[2].partition("```")[0]
-    assert [module.name for module in Recipe.from_yaml(text).modules][0] == "text_decoder"
+    assert Recipe.from_yaml(text).modules[0].name == "text_decoder"
