@@ -60,7 +60,7 @@ class RecipeError(MergeryError):
     """A recipe or a search file says something wrong."""
 
 
-class RecipeErrors(RecipeError):
+class RecipeErrors(RecipeError):  # noqa: N818 - several of them
     """All that one recipe says wrong; ``message`` and ``fix`` are those of the first mistake.
 
     Attributes:

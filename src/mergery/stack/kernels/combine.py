@@ -35,6 +35,22 @@ def _agree(values: Array, weight: Any, share: Any, majority: Array, total: Array
 
 
 @compiled
+def _finish(merged: Array, base: Array, based: bool, divisor: Any, factor: Any, out: Array) -> None:
+    """Divide, scale, and add to the base."""
+    if divisor != 1:
+        for i in range(out.size):
+            merged[i] /= divisor
+    if factor != 1:
+        for i in range(out.size):
+            merged[i] *= factor
+    if based:
+        for i in range(out.size):
+            out[i] = base[i] + merged[i]
+    else:
+        out[:] = merged
+
+
+@compiled
 def combine(
     rows: Array,
     based: bool,
@@ -92,14 +108,4 @@ def combine(
             if divide:
                 for i in range(size):
                     total[i] = total[i] / shares[i] if shares[i] != 0 else total[i]
-        if divisor != 1:
-            for i in range(size):
-                merged[i] /= divisor
-        if factor != 1:
-            for i in range(size):
-                merged[i] *= factor
-        if based:
-            for i in range(size):
-                out[start + i] = base[i] + merged[i]
-        else:
-            out[start:stop] = merged[:size]
+        _finish(merged[:size], base[:size], based, divisor, factor, out[start:stop])
