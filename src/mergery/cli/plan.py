@@ -55,6 +55,8 @@ def plan(
     console.print(f"reads   {size(made.bytes_read)}")
     written = f"{size(made.bytes_written)} in {len(made.jobs)} tensors, {' and '.join(made.types)}"
     console.print(f"writes  {written}")
-    console.print(f"memory  {size(made.peak_memory(threads))} at most with {threads} thread(s), beside torch")
-    console.print(f"time    {seconds:.0f} s if the disk is what it waits for")
+    console.print(
+        f"memory  {size(made.peak_memory(threads))} at most with {threads} thread(s), beside the program"
+    )
+    console.print(f"time    {seconds:.{0 if seconds >= 10 else 1}f} s if the disk is what it waits for")
     print_risks(risks)

@@ -1,0 +1,71 @@
+"""``mergery plan``: what a merge will read, write and need, and what may go wrong with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+import yaml
+
+from mergery.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; its exit code, output and errors."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mergery", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_a_plan_says_what_will_happen_and_touches_nothing(run, make_model, tmp_path):
+    base = make_model("base", dtype=torch.bfloat16, tie_word_embeddings=False)
+    one = make_model("one", 1, max_position_embeddings=128)
+    recipe = tmp_path / "recipe.yml"
+    data = {"merge_method": "ties", "base_model": str(base), "models": [{"model": str(one)}]}
+    recipe.write_text(yaml.safe_dump(data))
+    before = sorted(tmp_path.rglob("*"))
+    code, out, _ = run("plan", recipe, "--threads", 1)
+    assert code == 0
+    for text in (
+        "layers  3 in model.layers",
+        "reads ",
+        "tensors, BF16",
+        "memory ",
+        "time ",
+        "warning: lm_head.weight: ",
+        "in the result the two are not tied",
+        "max_position_embeddings is 128",
+        "stored in different types",
+    ):
+        assert text in out
+    code, out, _ = run("plan", recipe, "--json", "--threads", 1)
+    facts = json.loads(out)
+    assert code == 0
+    assert (facts["layers"], facts["types"], facts["threads"]) == ({"model.layers.": 3}, ["BF16"], 1)
+    sizes = [(path / "model.safetensors").stat().st_size for path in (base, one)]
+    assert 0 < facts["bytes_written"] < sizes[0]
+    assert facts["bytes_written"] < facts["bytes_read"] < sum(sizes)
+    assert facts["seconds"] > 0
+    assert len(facts["risks"]) == 3
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_models_that_do_not_fit_are_refused_with_all_names(run, make_model, tmp_path):
+    base, deeper = make_model("base"), make_model("deeper", num_hidden_layers=4)
+    recipe = tmp_path / "recipe.yml"
+    data = {"merge_method": "linear", "models": [{"model": str(base)}, {"model": str(deeper)}]}
+    recipe.write_text(yaml.safe_dump(data))
+    code, _, err = run("plan", recipe)
+    assert code == 2
+    assert err.count("it has no tensor model.layers.3.") == 9
+    assert "has model.layers.0 to model.layers.3" in err
+    assert "fix: merge models of one architecture, saved the same way; or say under unmatched:" in err
