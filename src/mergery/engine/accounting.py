@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mergery.checkpoint.architecture import is_derived, is_output_matrix, tied_partner
+from mergery.checkpoint.architecture import is_derived, is_output_matrix, role, tied_partner
 from mergery.engine.alignment import Member
 from mergery.engine.operand import Operand
 from mergery.errors import CheckpointError
@@ -58,6 +58,7 @@ class Ledger:
         self._alone: list[str] = []
         self._misfits: list[str] = []
         self._layers: dict[str, str] = {}
+        self._only_vocabularies = True
         self.untied = False
 
     def settle(
@@ -73,8 +74,9 @@ class Ledger:
         Returns:
             What it is made of; ``None`` if it is left out, or was put down as an error.
         """
+        there = any(operand is not None for operand in operands)
         for rule, names in zip(self._rules, self._by_rule, strict=True):
-            if rule.fits(name):
+            if rule.fits(name) and (there or rule.action == "drop"):
                 names.append(name)
                 return self._by_action(rule, operands)
         completed = self._with_partners(name, members, operands)
@@ -92,8 +94,9 @@ class Ledger:
         missing = [member.label for member, operand in zip(members, operands, strict=True) if operand is None]
         self._alone.append(f"{listed(dict.fromkeys(missing))}: it has no tensor {name}")
         for member in members:
-            depths = (f"{stack}0 to {stack}{member.depth(stack) - 1}" for stack in member.stacks)
-            self._layers[member.label] = ", ".join(depths) or "no layers"
+            if member.label not in self._layers:
+                depths = (f"{stack}0 to {stack}{member.depth(stack) - 1}" for stack in member.stacks)
+                self._layers[member.label] = ", ".join(depths) or "no layers"
 
     def unclaimed(self, name: str, operands: Sequence[Operand | None]) -> Settled | None:
         """Decide about a tensor that belongs to none of the recipe's modules: only ``unmatched:`` can."""
@@ -108,6 +111,8 @@ class Ledger:
         """Put down a tensor whose shapes differ, with the models that have them."""
         first, *others = shapes
         other = next(entry for entry in others if entry[1] != first[1])
+        in_rows = first[1][1:] == other[1][1:] and len(first[1]) == len(other[1])
+        self._only_vocabularies &= in_rows and role(name) in ("embedding", "head")
         self._misfits.append(f"{name}: shape {list(first[1])} in {first[0]}, {list(other[1])} in {other[0]}")
 
     def refuse(self, text: str) -> None:
@@ -143,10 +148,10 @@ class Ledger:
             CheckpointError: naming up to ten tensors, and counting the others.
         """
         if self._misfits:
-            raise CheckpointError(
-                listed(self._misfits, "; ") + (f" ({heads})" if heads else ""),
-                fix="merge models of one architecture, size and vocabulary",
-            )
+            fix = "merge models of one architecture, size and vocabulary"
+            if self._only_vocabularies:
+                fix = "say which vocabulary the result shall have: tokenizer_source: union, or base"
+            raise CheckpointError(listed(self._misfits, "; ") + (f" ({heads})" if heads else ""), fix=fix)
         if self._alone:
             layers = "; ".join(f"{label} has {depths}" for label, depths in self._layers.items())
             differ = len(dict.fromkeys(self._layers.values())) > 1

@@ -6,12 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mergery.checkpoint import layer_name
-from mergery.checkpoint.architecture import (
-    is_output_matrix,
-    language_stacks,
-    module_of,
-    stands_before_layers,
-)
+from mergery.checkpoint.architecture import language_stacks, module_of, stands_before_layers
 from mergery.engine.alignment import Member
 from mergery.engine.job import Job
 from mergery.engine.lineup import Lineup, Planning, copy_job
@@ -100,7 +95,8 @@ def _whole(planning: Planning, section: _Section) -> Iterator[Job | None]:
     """Models from end to end; gradients run over each stack of layers."""
     lineup = Lineup(planning, section.slices[0], section.parameters)
     depths: dict[str, int] = {}
-    for name in _union(lineup.members, planning.leader):
+    # the leader's too, where it is not among them: the result must have what its configuration speaks of
+    for name in _union((*lineup.members, planning.leader), planning.leader):
         if section.holds(name):
             yield lineup.job(name, _position_in_stack(name, lineup.members, depths))
 
@@ -138,15 +134,14 @@ class _Slices:
         """Embeddings (and other modules) as in the first slice, the layers, the end as in the last."""
         first, last = self._lineups[0], self._lineups[-1]
         depths: dict[str, int] = {}
-        for name in self._around(first):
+        for name in self._around(first.members):
             if not self._is_behind(name):
                 yield first.job(name, _position_in_stack(name, first.members, depths))
         below = 0
         for lineup, ranges in zip(self._lineups, self._ranges, strict=True):
             yield from self._layers(lineup, ranges, below)
             below += len(ranges[0])
-        heads = [name for name in self._around(self._planning.leader) if is_output_matrix(name)]
-        for name in dict.fromkeys([*self._around(last), *heads]):
+        for name in self._around((*last.members, self._planning.leader)):
             if self._is_behind(name):
                 yield last.job(name, 0.0)
 
@@ -175,9 +170,8 @@ class _Slices:
                     name = f"{self._stack}{below + shift}{rest}"
                     yield lineup.job(name, _position(shift, len(ranges[0])), wanted)
 
-    def _around(self, models: Lineup | Member) -> list[str]:
+    def _around(self, members: Iterable[Member]) -> list[str]:
         """The section's tensors outside the stack."""
-        members = models.members if isinstance(models, Lineup) else (models,)
         return [
             name
             for name in _union(members, self._planning.leader)

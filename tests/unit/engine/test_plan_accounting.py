@@ -219,3 +219,40 @@ def test_a_quantised_model_is_refused(write_model):
     two = write_model("two", PLAIN, quantization_config={"quant_method": "gptq"})
     with pytest.raises(CheckpointError, match=r"two: its weights are quantised"):
         make_plan(recipe("linear", one, two))
+
+
+def test_models_that_differ_in_their_vocabularies_alone_need_one_for_the_result(write_model):
+    sized = {
+        name: (8, 4) if "embed" in name or "head" in name else shape for name, shape in (PLAIN | HEAD).items()
+    }
+    one, two = write_model("one", PLAIN | HEAD), write_model("two", sized)
+    with pytest.raises(CheckpointError, match=r"embed_tokens\.weight: shape \[6, 4\]") as caught:
+        make_plan(recipe("linear", one, two))
+    assert "tokenizer_source: union" in caught.value.fix
+
+
+def test_the_end_of_the_leader_is_not_lost_when_the_last_slice_has_none(write_model):
+    scored = write_model("scored", PLAIN | {"score.weight": (2, 4)}, num_hidden_layers=2)
+    plain = write_model("plain", PLAIN, num_hidden_layers=2)
+    parts = [
+        {"sources": [{"model": str(model), "layer_range": [layer, layer + 1]}]}
+        for layer, model in enumerate((scored, plain))
+    ]
+    data = {"merge_method": "passthrough", "slices": parts}
+    with pytest.raises(CheckpointError, match=r"plain: it has no tensor score\.weight"):
+        make_plan(Recipe.from_dict(data))
+    with pytest.raises(CheckpointError, match=r"plain: it has no tensor score\.weight"):
+        make_plan(Recipe.from_dict(data | {"unmatched": [{"filter": "score", "action": "copy"}]}))
+    dropped = make_plan(Recipe.from_dict(data | {"unmatched": [{"filter": "score", "action": "drop"}]}))
+    assert sorted(planned(dropped)) == sorted(PLAIN)
+
+
+def test_a_module_of_other_models_must_have_what_the_leader_has_there(write_model):
+    names = {"encoder.block.0.q.weight": (4, 4), "decoder.block.0.q.weight": (4, 4)}
+    one = write_model("one", names | {"decoder.block.1.q.weight": (4, 4)})
+    two = write_model("two", names)
+    modules = {
+        part: {"models": [{"model": str(model)}]} for part, model in (("encoder", one), ("decoder", two))
+    }
+    with pytest.raises(CheckpointError, match=r"two: it has no tensor decoder\.block\.1\.q\.weight"):
+        make_plan(Recipe.from_dict({"merge_method": "passthrough", "modules": modules}))
