@@ -9,6 +9,7 @@
     ├── OutputError              the place to write to cannot be used
     ├── DataError                task items cannot be used
     ├── DeviceError              the device to compute on is not there
+    ├── WorkerError              a process that did a part of the work has ended before its end
     ├── StudyError               a search's record cannot be continued
     ├── ZooError                 the tiny experts cannot be built or opened
     └── MissingExtraError        an optional package is needed and not installed
@@ -25,7 +26,7 @@ a defect of ours and exits with 1.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "CheckpointError",
@@ -37,6 +38,7 @@ __all__ = [
     "RecipeError",
     "RecipeErrors",
     "StudyError",
+    "WorkerError",
     "ZooError",
     "near_miss",
 ]
@@ -54,6 +56,10 @@ class MergeryError(Exception):
         super().__init__(f"{message}\nfix: {fix}")
         self.message = message
         self.fix = fix
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What brings the error from a worker's process into the one that waits for it."""
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class RecipeError(MergeryError):
@@ -92,6 +98,10 @@ class DeviceError(MergeryError):
     """The device to compute on is not there."""
 
 
+class WorkerError(MergeryError):
+    """A process that did a part of the work has ended before its end."""
+
+
 class StudyError(MergeryError):
     """A search's record cannot be continued."""
 
@@ -102,6 +112,14 @@ class ZooError(MergeryError):
 
 class MissingExtraError(MergeryError):
     """An optional package is needed and not installed."""
+
+
+def _restored(
+    kind: type[MergeryError], arguments: tuple[object, ...], state: Mapping[str, object]
+) -> MergeryError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
 
 
 def near_miss(wrong: str, known: Iterable[str]) -> str:

@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+from mergery.checkpoint import TensorInfo
+from mergery.checkpoint.safetensors import FileStamp
 from mergery.errors import CheckpointError
 
 __all__ = ["InputFiles"]
@@ -15,58 +17,56 @@ class InputFiles:
     """Descriptors by path, opened at first use and shared by all threads."""
 
     def __init__(self) -> None:
-        self._open: dict[Path, tuple[int, tuple[int, ...]]] = {}
+        self._open: dict[Path, tuple[int, FileStamp]] = {}
         self._lock = threading.Lock()
 
-    def read(self, file: Path, start: int, out: memoryview, *, what: str) -> None:
-        """Fill ``out`` with the file's bytes from ``start`` on.
+    def read(self, info: TensorInfo, start: int, out: memoryview) -> None:
+        """Fill ``out`` with a tensor's bytes.
 
         Args:
-            file: the file.
-            start: the first byte.
+            info: the tensor.
+            start: its first byte that is wanted.
             out: bytes to fill.
-            what: the tensor that they belong to, for errors.
 
         Raises:
-            CheckpointError: if the file cannot be read, or ends before.
+            CheckpointError: if the file cannot be read, ends before, or is not as it was when its header
+                was read.
         """
-        descriptor = self._descriptor(file)
+        descriptor = self._descriptor(info)
         done = 0
         while done < len(out):
             try:
-                count = os.preadv(descriptor, [out[done:]], start + done)
+                count = os.preadv(descriptor, [out[done:]], info.start + start + done)
             except OSError as problem:
                 raise CheckpointError(
-                    f"{file}: {what} cannot be read: {problem.strerror}", fix="check the disk, and run again"
+                    f"{info.file}: {info.name} cannot be read: {problem.strerror}",
+                    fix="check the disk, and run again",
                 ) from problem
             if not count:
                 raise CheckpointError(
-                    f"{file}: not a whole safetensors file: it ends inside {what}",
+                    f"{info.file}: not a whole safetensors file: it ends inside {info.name}",
                     fix="download or save the model again",
                 )
             done += count
 
-    def prefetch(self, file: Path, start: int, size: int) -> None:
-        """Tell the system that these bytes will be read soon."""
+    def prefetch(self, info: TensorInfo) -> None:
+        """Tell the system that a tensor will be read soon."""
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor(file), start, size, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._descriptor(info), info.start, info.bytes, os.POSIX_FADV_WILLNEED)
 
     def check_unchanged(self) -> None:
-        """Make sure that no file has been written or replaced since it was opened.
+        """Make sure that no file has been written or replaced since its header was read.
 
         Raises:
             CheckpointError: naming the first that has.
         """
-        for file, (_, stamp) in self._open.items():
+        for file, (_, stamp) in list(self._open.items()):
             try:
-                now = _stamp(file.stat())
+                now = FileStamp.of(file.stat())
             except OSError:
-                now = ()
+                now = None
             if now != stamp:
-                raise CheckpointError(
-                    f"{file}: it has changed while it was being merged",
-                    fix="run the merge again when nothing writes to its inputs",
-                )
+                raise _changed(file)
 
     def close(self) -> None:
         """Close all."""
@@ -74,25 +74,32 @@ class InputFiles:
             os.close(descriptor)
         self._open.clear()
 
-    def _descriptor(self, file: Path) -> int:
-        held = self._open.get(file)
+    def _descriptor(self, info: TensorInfo) -> int:
+        held = self._open.get(info.file)
         if held is None:
             with self._lock:
-                held = self._open.get(file)
+                held = self._open.get(info.file)
                 if held is None:
-                    held = self._open[file] = _opened(file)
+                    held = self._open[info.file] = _opened(info)
         return held[0]
 
 
-def _opened(file: Path) -> tuple[int, tuple[int, ...]]:
+def _opened(info: TensorInfo) -> tuple[int, FileStamp]:
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(info.file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as problem:
         raise CheckpointError(
-            f"{file}: cannot be read: {problem.strerror}", fix="check the path and its permissions"
+            f"{info.file}: cannot be read: {problem.strerror}", fix="check the path and its permissions"
         ) from problem
-    return descriptor, _stamp(os.fstat(descriptor))
+    stamp = FileStamp.of(os.fstat(descriptor))
+    if info.stamp not in (None, stamp):
+        os.close(descriptor)
+        raise _changed(info.file)
+    return descriptor, stamp
 
 
-def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _changed(file: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{file}: it has changed while it was being merged",
+        fix="run the merge again when nothing writes to its inputs",
+    )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import xxhash
 
 from mergery.checkpoint.safetensors import ShardLayout
 
-__all__ = ["JOURNAL_FILE", "Journal", "file_digests"]
+__all__ = ["JOURNAL_FILE", "Journal", "Known", "file_digests"]
 
 JOURNAL_FILE = "merge.journal"
 _PIECE = 1 << 20
+
+Known: TypeAlias = Mapping[str, Mapping[str, object]]
+"""What is known of the tensors of one shard, by their names."""
 
 
 class Journal:
@@ -27,43 +31,47 @@ class Journal:
     """
 
     def __init__(self, directory: Path, key: str) -> None:
-        self._file = directory / JOURNAL_FILE
         self._directory = directory
-        self._finished = self._read(key)
-        if not self._finished:
-            self._write({"merge": key}, "w")
+        self._file = directory / JOURNAL_FILE
+        self._key = key
+        self._lock = threading.Lock()
 
-    def verified(self, layout: ShardLayout) -> Mapping[str, Mapping[str, object]] | None:
-        """What is known of a finished shard's tensors, if the file still holds them."""
-        known = self._finished.get(layout.file)
-        file = self._directory / layout.file
-        if known is None or not file.exists() or file.stat().st_size != layout.bytes:
-            return None
-        with file.open("rb") as stream:
-            if stream.read(len(layout.header)) != layout.header:
-                return None
-        recorded = {name: evidence.get("xxh3") for name, evidence in known.items()}
-        return known if file_digests(file, layout) == recorded else None
+    def verified(self, layouts: Iterable[ShardLayout]) -> dict[str, Known]:
+        """The shards that were finished and whose files still hold what was written, by file."""
+        finished = self._read()
+        found = ((layout, finished.get(layout.file)) for layout in layouts)
+        return {
+            layout.file: known
+            for layout, known in found
+            if known is not None and _holds(self._directory / layout.file, layout, known)
+        }
 
-    def finish(self, file: str, known: Mapping[str, Mapping[str, object]]) -> None:
+    def begin(self, kept: Mapping[str, Known]) -> None:
+        """Write the record anew, with the shards that are kept."""
+        lines: list[object] = [{"merge": self._key}]
+        lines += [{"file": file, "tensors": known} for file, known in kept.items()]
+        fresh = self._file.with_suffix(".new")
+        _write(fresh, "w", lines)
+        fresh.replace(self._file)
+
+    def finish(self, file: str, known: Known) -> None:
         """Record that a shard is whole, and on the disk."""
-        self._write({"file": file, "tensors": dict(known)}, "a")
+        with self._lock:
+            _write(self._file, "a", [{"file": file, "tensors": known}])
 
-    def remove(self) -> None:
-        """The merge is complete."""
-        self._file.unlink()
-
-    def _read(self, key: str) -> dict[str, Any]:
-        lines = list(_whole_lines(self._file)) if self._file.exists() else []
-        if not lines or lines[0] != {"merge": key}:
+    def _read(self) -> dict[str, Known]:
+        """The shards that this merge had finished; another merge's are not looked at."""
+        lines = _whole_lines(self._file.read_bytes()) if self._file.is_file() else iter(())
+        if next(lines, None) != {"merge": self._key}:
             return {}
-        return {line["file"]: line["tensors"] for line in lines[1:]}
-
-    def _write(self, entry: Mapping[str, object], mode: str) -> None:
-        with self._file.open(mode, encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        finished: dict[str, Known] = {}
+        for line in lines:
+            match line:
+                case {"file": str(file), "tensors": dict(known)} if all(
+                    isinstance(evidence, dict) for evidence in known.values()
+                ):
+                    finished[file] = known
+        return finished
 
 
 def file_digests(file: Path, layout: ShardLayout) -> dict[str, str]:
@@ -77,6 +85,16 @@ def file_digests(file: Path, layout: ShardLayout) -> dict[str, str]:
         }
 
 
+def _holds(file: Path, layout: ShardLayout, known: Known) -> bool:
+    """Whether a file is the shard that was written: its header, and every tensor by its digest."""
+    if not file.is_file() or file.stat().st_size != layout.bytes:
+        return False
+    with file.open("rb") as stream:
+        if stream.read(len(layout.header)) != layout.header:
+            return False
+    return file_digests(file, layout) == {name: evidence.get("xxh3") for name, evidence in known.items()}
+
+
 def _digest(descriptor: int, start: int, size: int) -> str:
     digest = xxhash.xxh3_128()
     for place in range(start, start + size, _PIECE):
@@ -84,9 +102,16 @@ def _digest(descriptor: int, start: int, size: int) -> str:
     return digest.hexdigest()
 
 
-def _whole_lines(file: Path) -> Iterator[dict[str, Any]]:
+def _write(file: Path, mode: str, lines: Iterable[object]) -> None:
+    with file.open(mode, encoding="utf-8") as stream:
+        stream.writelines(json.dumps(line) + "\n" for line in lines)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _whole_lines(content: bytes) -> Iterator[object]:
     """The journal's entries, but one that was being written when the process ended."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in content.split(b"\n")[:-1]:
         try:
             yield json.loads(line)
         except ValueError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mergery.engine.configuration import copy_companions
 from mergery.engine.execute import execute
 from mergery.engine.inputs import Inputs
+from mergery.engine.journal import JOURNAL_FILE
 from mergery.engine.machine import available_threads
 from mergery.engine.output import check_free, staged_directory
 from mergery.engine.plan import Plan, make_plan
@@ -87,7 +88,7 @@ def merge(
     plan = make_plan(recipe)
     check_free(out, plan.bytes_written)
 
-    with staged_directory(out) as staging:
+    with staged_directory(out, scaffold=JOURNAL_FILE) as staging:
         tensors = [job.output for job in plan.jobs]
         sink = DirectorySink(staging, tensors, shard_bytes, merge_key(plan, shard_bytes))
         with sink, DiskSource() as source:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mergery.errors import OutputError
+from mergery.errors import OutputError, WorkerError
 
 __all__ = ["check_free", "staged_directory"]
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def check_free(out: Path, size: int = 0) -> None:
@@ -19,7 +22,7 @@ def check_free(out: Path, size: int = 0) -> None:
 
     Args:
         out: the directory to be; it may exist if it is empty.
-        size: bytes that will be written.
+        size: bytes that will be written, those included that an interrupted run has written.
 
     Raises:
         OutputError: if it holds something, its parent cannot be written, or the disk is too full.
@@ -31,7 +34,7 @@ def check_free(out: Path, size: int = 0) -> None:
     parent = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not os.access(parent, os.W_OK):
         raise OutputError(f"{parent}: no permission to write there", fix="choose another directory")
-    free = shutil.disk_usage(parent).free
+    free = shutil.disk_usage(parent).free + _occupied(_staging(out))
     if free < size:
         raise OutputError(
             f"{out}: {size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free",
@@ -40,30 +43,48 @@ def check_free(out: Path, size: int = 0) -> None:
 
 
 @contextmanager
-def staged_directory(out: Path) -> Iterator[Path]:
+def staged_directory(out: Path, *, scaffold: str | None = None) -> Iterator[Path]:
     """A directory to fill, which takes the name ``out`` when all went well.
 
     What an interrupted run left under the staging name is there again for the next one. So it is after a
-    full disk and after Ctrl-C; after any other error it vanishes.
+    full disk, after the loss of a worker and after Ctrl-C; after any other error it vanishes.
+
+    Args:
+        out: the directory to be.
+        scaffold: a file in it that is needed only until it is whole, and is removed at the last moment.
 
     Raises:
-        OutputError: if another process is writing to the same place.
+        OutputError: if another process is writing to the same place, or the disk is full.
     """
-    staging = out.absolute().parent / f".{out.name}.partial"
-    staging.mkdir(parents=True, exist_ok=True)
-    with _locked(staging, out):
+    staging = _staging(out)
+    with _disk_errors(out), _locked(staging, out):
+        check_free(out)
         try:
             yield staging
-            for file in staging.iterdir():
+            for file in sorted(staging.iterdir()):
                 _sync(file)
             _sync(staging)
+            if scaffold:
+                (staging / scaffold).unlink(missing_ok=True)
             _take_name(staging, out)
+            _sync(out)
             _sync(staging.parent)
-        except (OutputError, KeyboardInterrupt):
+        except BaseException as problem:
+            if not _can_go_on(problem):
+                shutil.rmtree(staging, ignore_errors=True)
             raise
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
+
+
+def _staging(out: Path) -> Path:
+    place = out.absolute()
+    return place.parent / f".{place.name}.partial"
+
+
+def _can_go_on(problem: BaseException) -> bool:
+    """Whether the same command, run again, may end well and can use what is there."""
+    if isinstance(problem, OSError):
+        return problem.errno in _DISK_ERRORS
+    return isinstance(problem, OutputError | WorkerError | KeyboardInterrupt)
 
 
 def _take_name(staging: Path, out: Path) -> None:
@@ -77,16 +98,57 @@ def _take_name(staging: Path, out: Path) -> None:
 
 
 @contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an error of ours."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in _DISK_ERRORS:
+            raise
+        raise OutputError(
+            f"{out}: cannot be written: {problem}",
+            fix="make room on the disk and run the same command again: finished shards are kept",
+        ) from problem
+
+
+@contextmanager
 def _locked(directory: Path, out: Path) -> Iterator[None]:
-    """Lock a directory; the system frees it when the process ends, however it ends."""
+    """Make and lock a directory; the system frees it when the process ends, however it ends."""
+    descriptor = _lock(directory, out)
+    while not _is_open_at(descriptor, directory):  # taken away between the two steps
+        os.close(descriptor)
+        descriptor = _lock(directory, out)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(directory: Path, out: Path) -> int:
+    directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
     except BlockingIOError as problem:
-        raise OutputError(f"{out}: another merge is writing there", fix="wait for it to end") from problem
-    finally:
         os.close(descriptor)
+        raise OutputError(f"{out}: another merge is writing there", fix="wait for it to end") from problem
+    return descriptor
+
+
+def _is_open_at(descriptor: int, directory: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), directory.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _occupied(directory: Path) -> int:
+    """Bytes that a directory's files take on the disk."""
+    size = 0
+    with suppress(OSError):  # another process may be taking them away
+        for file in directory.rglob("*"):
+            size += file.lstat().st_blocks * 512
+    return size
 
 
 def _sync(path: Path) -> None:

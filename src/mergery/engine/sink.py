@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Protocol, Self
 
-import numpy as np
-import xxhash
-
-from mergery.checkpoint.checkpoint import INDEX_FILE, SINGLE_FILE
-from mergery.checkpoint.safetensors import ShardLayout, TensorInfo, torch_dtype
+from mergery.checkpoint.checkpoint import INDEX_FILE
+from mergery.checkpoint.safetensors import TensorInfo, torch_dtype
 from mergery.engine.journal import JOURNAL_FILE, Journal
-from mergery.errors import CheckpointError, OutputError
+from mergery.engine.shards import Evidence, ShardFiles, TensorWriter, shard_layouts
+from mergery.errors import CheckpointError
 from mergery.stack.rows import Bits
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = ["DirectorySink", "Evidence", "ModelSink", "NullSink", "Sink", "Writer"]
-
-_METADATA = {"format": "pt"}
-
-Evidence: TypeAlias = Mapping[str, object]
-"""What is known about a finished tensor, as plain data for the record."""
 
 
 class Writer(Protocol):
@@ -52,78 +43,11 @@ class Sink(Protocol):
         ...
 
 
-class _Shard:
-    """One file being written.
-
-    Attributes:
-        layout: where its tensors stand.
-        evidence: of the tensors that are complete.
-    """
-
-    def __init__(self, directory: Path, layout: ShardLayout, known: Mapping[str, Evidence] | None) -> None:
-        self.layout = layout
-        self.evidence = dict(known or {})
-        self.file = directory / layout.file
-        self._lock = threading.Lock()
-        self._descriptor = -1 if known is not None else self._laid_out()
-
-    def write(self, start: int, piece: memoryview) -> None:
-        """Write bytes at their place."""
-        done = 0
-        with _writing(self.file):
-            while done < len(piece):
-                done += os.pwrite(self._descriptor, piece[done:], start + done)
-
-    def complete(self, name: str, evidence: Evidence) -> bool:
-        """Record a tensor; whether it was the last one."""
-        with self._lock:
-            self.evidence[name] = evidence
-            return len(self.evidence) == len(self.layout.starts)
-
-    def close(self, *, sync: bool) -> None:
-        """Close the file, and make sure that it is on the disk."""
-        if self._descriptor >= 0:
-            if sync:
-                with _writing(self.file):
-                    os.fsync(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _laid_out(self) -> int:
-        with _writing(self.file):
-            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-            try:
-                os.posix_fallocate(descriptor, 0, self.layout.bytes)
-            except OSError as problem:
-                if problem.errno == errno.ENOSPC:
-                    raise
-                os.truncate(descriptor, self.layout.bytes)  # a file system that cannot allocate in advance
-            os.pwrite(descriptor, self.layout.header, 0)
-        return descriptor
-
-
-class _ShardWriter:
-    """Writes one tensor at its place in a shard."""
-
-    def __init__(self, shard: _Shard, name: str, journal: Journal) -> None:
-        self._shard, self._name, self._journal = shard, name, journal
-        self._begin = shard.layout.starts[name]
-        self._digest = xxhash.xxh3_128()
-
-    def write(self, start: int, piece: Bits) -> None:
-        data = piece.view(np.uint8).data
-        self._digest.update(data)
-        self._shard.write(self._begin + start * piece.itemsize, data)
-
-    def close(self, evidence: Evidence) -> None:
-        known = {"xxh3": self._digest.hexdigest(), **evidence}
-        if self._shard.complete(self._name, known):
-            self._shard.close(sync=True)
-            self._journal.finish(self._shard.layout.file, self._shard.evidence)
-
-
 class DirectorySink:
     """Writes safetensors shards of bounded size, each laid out before the first tensor arrives.
+
+    They are written in a directory of their own inside, and come out when they are whole: what has a
+    shard's name is finished. A worker that outlives its merge can write to no file of the next one.
 
     Args:
         directory: an existing directory.
@@ -134,10 +58,11 @@ class DirectorySink:
 
     def __init__(self, directory: Path, tensors: Iterable[TensorInfo], shard_bytes: int, key: str) -> None:
         self._directory = directory
-        self._layouts = _layouts(list(_shards(tensors, shard_bytes)))
+        self._layouts = shard_layouts(tensors, shard_bytes)
+        self._shards = {name: layout for layout in self._layouts for name in layout.starts}
         self._journal = Journal(directory, key)
-        self._shards: list[_Shard] = []
-        self._places: dict[str, _Shard] = {}
+        self._known: dict[str, dict[str, Evidence]] = {layout.file: {} for layout in self._layouts}
+        self._lock = threading.Lock()
 
     @property
     def files(self) -> Mapping[str, tuple[str, ...]]:
@@ -147,33 +72,60 @@ class DirectorySink:
     @property
     def evidence(self) -> Mapping[str, Evidence]:
         """What is known about every tensor, by name, file after file."""
-        return {name: shard.evidence[name] for shard in self._shards for name in shard.layout.starts}
+        return {name: self._known[layout.file][name] for layout in self._layouts for name in layout.starts}
+
+    @property
+    def workplace(self) -> Path:
+        """Where the unfinished shards lie."""
+        return self._unfinished.directory
 
     def has(self, name: str) -> bool:
         """Whether a tensor was already written, by a merge that was interrupted."""
-        return name in self._places[name].evidence
+        return name in self._known[self._shards[name].file]
 
     def __enter__(self) -> Self:
+        kept = self._journal.verified(self._layouts)
         for stray in self._directory.iterdir():
-            if stray.name not in (JOURNAL_FILE, *self.files):
-                shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
-        for layout in self._layouts:
-            shard = _Shard(self._directory, layout, self._journal.verified(layout))
-            self._shards.append(shard)
-            self._places |= dict.fromkeys(layout.starts, shard)
+            if stray.name not in (JOURNAL_FILE, *kept):
+                _remove(stray)
+        self._journal.begin(kept)
+        self._known |= {file: dict(known) for file, known in kept.items()}
+        workplace = Path(mkdtemp(prefix="unfinished-", dir=self._directory))
+        self._unfinished = ShardFiles(
+            workplace, [layout for layout in self._layouts if layout.file not in kept]
+        )
+        try:
+            self._unfinished.lay_out()
+        except BaseException:
+            self._clear()
+            raise
         return self
 
-    def open(self, info: TensorInfo) -> Writer:
+    def open(self, info: TensorInfo) -> TensorWriter:
         """See :class:`Sink`."""
-        return _ShardWriter(self._places[info.name], info.name, self._journal)
+        return TensorWriter(self._unfinished, info.name, self.record)
+
+    def record(self, name: str, evidence: Evidence) -> None:
+        """A tensor has been written; with its last one, a shard is finished."""
+        layout = self._shards[name]
+        known = self._known[layout.file]
+        with self._lock:
+            known[name] = evidence
+            whole = len(known) == len(layout.starts)
+        if whole:
+            self._unfinished.finish(layout.file)
+            (self.workplace / layout.file).rename(self._directory / layout.file)
+            self._journal.finish(layout.file, known)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for shard in self._shards:
-            shard.close(sync=False)
-        if kind is None:
-            if len(self._layouts) > 1:
-                self._write_index()
-            self._journal.remove()
+        self._clear()
+        if kind is None and len(self._layouts) > 1:
+            self._write_index()
+
+    def _clear(self) -> None:
+        """Remove what is not finished: it would be made anew, and the room is needed."""
+        self._unfinished.close()
+        shutil.rmtree(self.workplace, ignore_errors=True)
 
     def _write_index(self) -> None:
         size = sum(layout.bytes - len(layout.header) for layout in self._layouts)
@@ -237,43 +189,8 @@ class NullSink:
         """Nothing is left to do."""
 
 
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    """Turn the system's errors into ours."""
-    try:
-        yield
-    except OSError as problem:
-        full = problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise OutputError(
-            f"{file.name}: cannot be written: {problem.strerror}",
-            fix="make room on the disk and run the same command again: finished shards are kept"
-            if full
-            else "check the disk and its permissions, and run the same command again",
-        ) from problem
-
-
-def _layouts(shards: list[list[TensorInfo]]) -> list[ShardLayout]:
-    width = max(5, len(str(len(shards))))
-    total = f"{len(shards):0{width}}"
-    return [
-        ShardLayout.of(
-            SINGLE_FILE if len(shards) == 1 else f"model-{number:0{width}}-of-{total}.safetensors",
-            shard,
-            _METADATA,
-        )
-        for number, shard in enumerate(shards, 1)
-    ]
-
-
-def _shards(tensors: Iterable[TensorInfo], limit: int) -> Iterator[list[TensorInfo]]:
-    """Cut a list of tensors into runs of at most ``limit`` bytes."""
-    shard: list[TensorInfo] = []
-    size = 0
-    for info in tensors:
-        if shard and size + info.bytes > limit:
-            yield shard
-            shard, size = [], 0
-        shard.append(info)
-        size += info.bytes
-    if shard:
-        yield shard
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -60,11 +60,11 @@ class DiskSource:
 
     def read_bytes(self, info: TensorInfo, start: int, out: memoryview) -> None:
         """See :class:`Source`."""
-        self._files.read(info.file, info.start + start, out, what=info.name)
+        self._files.read(info, start, out)
 
     def prefetch(self, info: TensorInfo) -> None:
         """See :class:`Source`."""
-        self._files.prefetch(info.file, info.start, info.bytes)
+        self._files.prefetch(info)
 
 
 class _StoredRows:
