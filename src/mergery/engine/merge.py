@@ -90,7 +90,7 @@ def merge(
 
     with staged_directory(out, scaffold=JOURNAL_FILE) as staging:
         tensors = [job.output for job in plan.jobs]
-        sink = DirectorySink(staging, tensors, shard_bytes, merge_key(plan, shard_bytes))
+        sink = DirectorySink(staging, tensors, shard_bytes, merge_key(plan, shard_bytes, device))
         with sink, DiskSource() as source:
             left = [job for job in plan.jobs if not sink.has(job.name)]
             workers = threads or available_threads()

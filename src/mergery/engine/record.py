@@ -13,23 +13,29 @@ import yaml
 
 from mergery.checkpoint import Checkpoint, ModelRef, TensorInfo
 from mergery.checkpoint.adapter import Adapter
+from mergery.checkpoint.safetensors import FileStamp
 from mergery.engine.plan import Plan
 from mergery.engine.sink import Evidence
 
 __all__ = ["lock_data", "merge_key", "model_card"]
 
 _LOCK_VERSION = 2
+_SETTINGS = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 
 
-def merge_key(plan: Plan, shard_bytes: int) -> str:
-    """Names a merge: the same key is the same recipe on the same input files, cut the same way."""
+def merge_key(plan: Plan, shard_bytes: int, device: str) -> str:
+    """Names a merge: the same key is the same bytes.
+
+    It is made of the recipe, the state of the input files when they were opened, the size of a shard and
+    the type of device.
+    """
     stamps = [
-        (str(file), status.st_size, status.st_mtime_ns)
+        (str(file), stamp.size, stamp.modified)
         for checkpoint in plan.models.values()
-        for file in (*checkpoint.files, *_adapter_files(checkpoint.ref))
-        for status in [file.stat()]
+        for file, stamp in _stamps(checkpoint).items()
     ]
-    text = json.dumps([version("mergery"), plan.recipe.digest, shard_bytes, stamps])
+    kind = device.partition(":")[0]
+    text = json.dumps([version("mergery"), plan.recipe.digest, shard_bytes, kind, stamps])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -111,8 +117,14 @@ def _digest(tensors: Mapping[str, str]) -> str:
     return xxhash.xxh3_128(lines.encode()).hexdigest()
 
 
-def _adapter_files(ref: ModelRef) -> tuple[Path, ...]:
-    return (Adapter.open(ref.adapter).file,) if ref.adapter else ()
+def _stamps(checkpoint: Checkpoint) -> dict[Path, FileStamp]:
+    """The state of all files that decide what a model, and its adapter, bring into a merge."""
+    adapter = Adapter.open(checkpoint.ref.adapter) if checkpoint.ref.adapter else None
+    tensors = [*checkpoint.tensors.values(), *(adapter.tensors.values() if adapter else ())]
+    stamps = {tensor.file: tensor.stamp for tensor in tensors if tensor.stamp}
+    directories = [checkpoint.directory, *([adapter.directory] if adapter else [])]
+    settings = [file for place in directories for kind in _SETTINGS for file in sorted(place.glob(kind))]
+    return stamps | {file: FileStamp.of(file.stat()) for file in settings}
 
 
 def _is_local(ref: ModelRef) -> bool:

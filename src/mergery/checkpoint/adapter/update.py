@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mergery.checkpoint.safetensors import ITEM_BYTES, TensorInfo
+from mergery.checkpoint.safetensors import ITEM_BYTES, FileStamp, TensorInfo
 from mergery.errors import CheckpointError
 
 __all__ = ["Added", "LowRank", "Replaced", "ReplacedRows", "Step", "Update", "Updater", "read_float32"]
@@ -232,11 +234,11 @@ def read_float32(info: TensorInfo, first: int = 0, count: int | None = None) -> 
         A vector of its own.
 
     Raises:
-        CheckpointError: if the file ends too early.
+        CheckpointError: if the file ends too early, or has changed since its header was read.
     """
     size = ITEM_BYTES[info.dtype]
     buffer = bytearray((info.elements - first if count is None else count) * size)
-    with memoryview(buffer) as view, info.file.open("rb", buffering=0) as stream:
+    with memoryview(buffer) as view, _opened(info.file) as stream:
         done = 0
         while done < len(buffer):
             read = os.preadv(stream.fileno(), [view[done:]], info.start + first * size + done)
@@ -245,10 +247,24 @@ def read_float32(info: TensorInfo, first: int = 0, count: int | None = None) -> 
                     f"{info.file}: it ends inside {info.name}", fix="download or save the adapter again"
                 )
             done += read
+        if info.stamp not in (None, FileStamp.of(os.fstat(stream.fileno()))):
+            raise CheckpointError(
+                f"{info.file}: it has changed while it was being merged",
+                fix="run the merge again when nothing writes to its inputs",
+            )
     numbers = np.frombuffer(buffer, _NUMPY_TYPES[info.dtype])
     if info.dtype == "BF16":  # the upper half of a float32
         return (numbers.astype(np.uint32) << 16).view(np.float32)
     return numbers.astype(np.float32, copy=False)
+
+
+def _opened(file: Path) -> FileIO:
+    try:
+        return file.open("rb", buffering=0)
+    except OSError as problem:
+        raise CheckpointError(
+            f"{file}: cannot be read: {problem.strerror}", fix="check the path and its permissions"
+        ) from problem
 
 
 @dataclass(frozen=True)
