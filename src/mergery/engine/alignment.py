@@ -68,13 +68,13 @@ def aligned(model: Member, leader: Member) -> Member:
     """
     if model.tensors.keys() == leader.tensors.keys():
         return model
-    model = replace(model, tensors=block_renamed(model.tensors, leader.tensors))
-    model = _renamed(model, leader)
-    laid_out = as_laid_out(model.tensors, leader.tensors, model.label)
+    tensors = block_renamed(model.tensors, leader.tensors)
+    laid_out = as_laid_out(tensors, leader.tensors, model.label)
+    model = _renamed(replace(model, tensors=tensors if laid_out is None else laid_out), leader)
     if laid_out is None:
         return model
     note = f"{model.label} and {leader.label} store experts differently: the result is laid out as the latter"
-    return replace(model, tensors=laid_out, notes=(*model.notes, note))
+    return replace(model, notes=(*model.notes, note))
 
 
 def _renamed(model: Member, leader: Member) -> Member:
@@ -95,7 +95,7 @@ def _renamed(model: Member, leader: Member) -> Member:
         return replace(model, tensors=tensors)
     shown = ", ".join(f"{own or '(nothing)'} for {other or '(nothing)'}" for own, other in rules)
     note = f"names of {model.label} begin otherwise than those of {leader.label}, and were matched: {shown}"
-    return replace(model, tensors=tensors, notes=(note,))
+    return replace(model, tensors=tensors, notes=(*model.notes, note))
 
 
 def _prefix_rules(model: Member, leader: Member) -> Iterator[tuple[str, str]]:

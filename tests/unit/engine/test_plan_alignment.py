@@ -160,3 +160,18 @@ def test_experts_that_are_not_all_there_or_of_other_shapes_are_errors(tmp_path):
     }
     with pytest.raises(CheckpointError, match=r"shape \[2, 6, 5\] in .*, \[2, 12, 5\] in"):
         make_plan(recipe("linear", fused, experts(tmp_path / "wide", "mlp", "proj", wide)))
+
+
+@pytest.mark.parametrize("order", ["bare first", "bare last"])
+def test_experts_and_prefixes_may_differ_at_once(tmp_path, order):
+    torch.manual_seed(0)
+    values = {(m, e): torch.randn(shape) for e in range(2) for m, shape in EXPERTS.items()}
+    fused = experts(tmp_path / "fused", "mlp", "fused", values)
+    bare = experts(tmp_path / "bare", "block_sparse_moe", "w", values)
+    shorter = {
+        name.removeprefix("model."): tensor for name, tensor in load_file(bare / "model.safetensors").items()
+    }
+    save_file(shorter, bare / "model.safetensors", {"format": "pt"})
+    plan = make_plan(recipe("linear", *((bare, fused) if order == "bare first" else (fused, bare))))
+    assert all(torch.equal(value(job.inputs[0]), value(job.inputs[1])) for job in plan.jobs)
+    assert len(plan.notes) == 2
