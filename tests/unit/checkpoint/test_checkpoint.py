@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mergery.checkpoint import Checkpoint, ModelRef, layer_name
+from mergery.checkpoint import Checkpoint, layer_name
 from mergery.checkpoint.architecture import role
 from mergery.checkpoint.safetensors import ShardLayout, TensorInfo, read_header, read_tensor
 from mergery.errors import CheckpointError
@@ -150,8 +150,6 @@ def test_what_is_no_model_directory(tmp_path, make_model):
     (directory / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="as JSON"):
         Checkpoint.open(directory)
-    with pytest.raises(CheckpointError, match="adapters are not supported"):
-        Checkpoint.open(ModelRef.parse(f"{directory}+org/lora"))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +13,8 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import xxhash
+from safetensors.numpy import load_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -92,8 +93,10 @@ def test_a_model_is_fetched_by_its_id_and_its_commit_is_recorded(endpoint, tmp_p
     card = (tmp_path / "out" / "README.md").read_text()
     assert "base_model:\n- org/name" in card
     served = tmp_path / "served" / "model.safetensors"
-    digest = hashlib.sha256(served.read_bytes()).hexdigest()
-    assert lock["inputs"]["org/name"]["files"] == {"model.safetensors": digest}
+    held = load_file(served)
+    lines = [f"{name} {xxhash.xxh3_128(held[name].tobytes()).hexdigest()}\n" for name in sorted(held)]
+    assert lock["inputs"]["org/name"]["tensors"] == len(held)
+    assert lock["inputs"]["org/name"]["xxh3_128"] == xxhash.xxh3_128("".join(lines).encode()).hexdigest()
 
 
 def test_a_model_that_the_hub_does_not_have(endpoint, tmp_path):
