@@ -17,7 +17,11 @@ def merge(
         int | None, typer.Option(min=1, help="Tensors merged at a time; all processors by default.")
     ] = None,
     shard_size: Annotated[float, typer.Option(min=0.001, help="Size of a weight file, in GB.")] = 5.0,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    executor: Annotated[
+        str,
+        typer.Option(help="threads, processes or ray; auto is a process for each GPU, and threads without."),
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Merge models into a Hugging Face model directory."""
@@ -36,6 +40,7 @@ def merge(
             threads=threads,
             shard_bytes=int(shard_size * 1e9),
             device=device,
+            executor=executor,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if not quiet:

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergery.engine.configuration import copy_companions
-from mergery.engine.execute import execute
-from mergery.engine.inputs import Inputs
+from mergery.engine.executors import Work, choose_executor
 from mergery.engine.journal import JOURNAL_FILE
-from mergery.engine.machine import available_threads
 from mergery.engine.output import check_free, staged_directory
 from mergery.engine.plan import Plan, make_plan
 from mergery.engine.record import lock_data, merge_key, model_card
 from mergery.engine.sink import DirectorySink, Evidence
-from mergery.engine.source import DiskSource
 from mergery.engine.survival import Survival, total_survival
 from mergery.recipe import Recipe
 from mergery.tokenizer import resolve_chat_template, write_chat_template, write_tokenizer
@@ -65,6 +62,7 @@ def merge(
     threads: int | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     device: str = "cpu",
+    executor: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Merged:
     """Merge models into a Hugging Face model directory.
@@ -76,7 +74,9 @@ def merge(
         out: the directory to write; it must not exist, or be empty.
         threads: tensors merged at a time; by default as many as there are processors.
         shard_bytes: size of a weight file.
-        device: where to compute (``cpu``, ``cuda``, …).
+        device: where to compute (``cpu``, ``cuda`` for all such devices, ``cuda:1``, …).
+        executor: ``threads`` or ``processes`` of this machine, or ``ray``; by default a process for each
+            device where there are several, and threads otherwise.
         progress: told the bytes written so far and in all.
 
     Raises:
@@ -84,18 +84,16 @@ def merge(
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     out = Path(out)
+    run = choose_executor(executor, device)
     check_free(out)
     plan = make_plan(recipe)
     check_free(out, plan.bytes_written)
 
     with staged_directory(out, scaffold=JOURNAL_FILE) as staging:
-        tensors = [job.output for job in plan.jobs]
-        sink = DirectorySink(staging, tensors, shard_bytes, merge_key(plan, shard_bytes, device))
-        with sink, DiskSource() as source:
+        key = merge_key(plan, shard_bytes, device)
+        with DirectorySink(staging, [job.output for job in plan.jobs], shard_bytes, key) as sink:
             left = [job for job in plan.jobs if not sink.has(job.name)]
-            workers = threads or available_threads()
-            inputs = Inputs(source, device=device, threads=workers)
-            execute(plan, inputs, sink, jobs=left, threads=workers, progress=progress)
+            run(Work(plan, left, sink, shard_bytes, key, device, threads, progress))
         _write_companions(plan, staging, sink)
     return Merged(out, tuple(sink.files), plan.bytes_written, plan, _survivals(plan, sink.evidence))
 

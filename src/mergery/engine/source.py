@@ -50,9 +50,17 @@ class DiskSource:
     ) -> None:
         try:
             if kind is None:
-                self._files.check_unchanged()
+                self.check_unchanged()
         finally:
             self._files.close()
+
+    def check_unchanged(self) -> None:
+        """Make sure that what was read is still there as it was.
+
+        Raises:
+            CheckpointError: naming the first file that has changed.
+        """
+        self._files.check_unchanged()
 
     def rows(self, info: TensorInfo) -> Rows:
         """See :class:`Source`."""
