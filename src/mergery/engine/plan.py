@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 from mergery.checkpoint import Checkpoint, ModelRef, TensorInfo, layer_name
 from mergery.checkpoint.adapter import Adapter
@@ -63,8 +64,10 @@ class Plan:
     @cached_property
     def bytes_read(self) -> int:
         """Bytes of all inputs; a tensor used twice counts once."""
-        places = {(info.file, info.start): info.bytes for info in self._stored()}
-        return sum(places.values())
+        places: dict[Path, dict[int, int]] = {}
+        for info in self._stored():
+            places.setdefault(info.file, {})[info.start] = info.bytes
+        return sum(size for file in places.values() for size in file.values())
 
     @cached_property
     def bytes_written(self) -> int:
