@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mergery.engine.executors.api import Work
 from mergery.engine.executors.groups import Assignment, Group, assignment, hand_out, merge_group
 from mergery.engine.shards import Evidence
-from mergery.errors import DeviceError, MissingExtraError, WorkerError
+from mergery.errors import DeviceError, MergeryError, MissingExtraError, WorkerError
 
 __all__ = ["ray_package", "run_on_ray"]
 
@@ -27,16 +26,19 @@ def run_on_ray(work: Work) -> None:
     device, threads = work.device.partition(":")[0], work.threads or 1
     needs = {"num_cpus": threads} if device == "cpu" else {"num_cpus": threads, "num_gpus": 1}
     with _cluster(ray):
-        count = _slots(ray, device, threads)
         task = ray.remote(max_retries=0, **needs)(_merge_there)
-        begin = partial(_begin, task, assignment(work, device=device, threads=threads))
+        tasks = _Tasks(ray, task, assignment(work, device=device, threads=threads))
         try:
-            hand_out(work, [begin] * count)
+            hand_out(work, [tasks.begin] * _slots(ray, device, threads))
+        except ray.exceptions.RayTaskError as problem:
+            raise (problem.cause if isinstance(problem.cause, MergeryError) else problem) from None
         except ray.exceptions.RayError as problem:
             raise WorkerError(
-                f"a worker of the Ray cluster has failed: {problem}",
+                f"a worker of the Ray cluster has failed: {type(problem).__name__}: {problem}",
                 fix="look at Ray's log, and run the same command again: finished shards are kept",
             ) from problem
+        finally:
+            tasks.cancel()
 
 
 def ray_package() -> Any:
@@ -78,9 +80,24 @@ def _slots(ray: Any, device: str, threads: int) -> int:
     return count
 
 
-def _begin(task: Any, assigned: Assignment, names: Group) -> Future[Mapping[str, Evidence]]:
-    future: Future[Mapping[str, Evidence]] = task.remote(assigned, str(Path.cwd()), names).future()
-    return future
+class _Tasks:
+    """The groups that the cluster was asked for."""
+
+    def __init__(self, ray: Any, task: Any, assigned: Assignment) -> None:
+        self._ray, self._task = ray, task
+        self._assigned = ray.put(assigned)
+        self._begun: list[Any] = []
+
+    def begin(self, names: Group) -> Future[Mapping[str, Evidence]]:
+        reference = self._task.remote(self._assigned, str(Path.cwd()), names)
+        self._begun.append(reference)
+        future: Future[Mapping[str, Evidence]] = reference.future()
+        return future
+
+    def cancel(self) -> None:
+        """End those that are still running."""
+        for reference in self._begun:
+            self._ray.cancel(reference, force=True)
 
 
 def _merge_there(assigned: Assignment, directory: str, names: Group) -> Mapping[str, Evidence]:
