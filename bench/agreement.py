@@ -25,7 +25,7 @@ DEEP = Size(32, 48, 40, 4, 2, 64)
 AGREED = 1e-5
 COMPAT = {"compat": "mergekit-0.1"}
 
-DECIDING_SUMS = ("arcee_fusion",)
+DECIDING_SUMS = ("arcee_fusion", "sce")
 """Methods of mergekit where the rounding of float32 sums decides which changes are taken."""
 
 AGREEMENTS = {
@@ -302,8 +302,10 @@ def write_page(
         "are the same in both: mergekit is made to draw from Mergery's generator. `ram` and",
         "`ramplus_tl` are in no release of mergekit yet: its file of them at commit a6e4028. Where",
         "Mergery departs on purpose ([departures](../../docs/departures.md)), `compat: mergekit-0.1`",
-        "in the recipe gives mergekit's result. In `arcee_fusion` the rounding of mergekit's float32 sums",
-        "decides over some elements; it is also compared with these sums taken in float64 in mergekit.",
+        "in the recipe gives mergekit's result. In `arcee_fusion` (and once in a million elements in",
+        "`sce`) the rounding of mergekit's float32 sums decides which changes are taken; these two are",
+        "compared also with mergekit taking these sums in float64, and random masks with probabilities",
+        "that are not rounded to float32.",
         "",
         f"**{count} of {len(everything)} recipes agree**: {agreed}.",
         "",

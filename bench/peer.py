@@ -52,7 +52,7 @@ class Peer:
             recipe: its file.
             out: the directory to write.
             seed: of the masks.
-            wide: whether ``arcee_fusion`` weighs changes in float64.
+            wide: whether methods that choose by sums take these in float64.
         """
         assert self._process.stdin is not None
         job = {"recipe": str(recipe), "out": str(out), "seed": seed, "wide": wide}

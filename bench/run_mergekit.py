@@ -6,8 +6,8 @@
 
 As released, with the pydantic that it pins, it stops at "class not fully defined" (its issue 681): names
 that its models' annotations use are imported for type checkers only. They are completed here, in 0.03 s. With
-``--jobs``, masks are drawn by Mergery's generator, so that outputs of random methods can be compared, and a job
-can ask for one method's sums in float64. Nothing else is changed.
+``--jobs``, masks are drawn by Mergery's generator, so that outputs of random methods can be compared, and a
+job can ask for some sums in float64. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import transformers
 import yaml
 from mergekit import merge_methods
 from mergekit.config import MergeConfiguration
-from mergekit.merge_methods import arcee_fusion, generalized_task_arithmetic
+from mergekit.merge_methods import arcee_fusion, generalized_task_arithmetic, sce
 from mergekit.options import MergeOptions
 
 
@@ -57,13 +57,16 @@ class Draws:
     """Stands in for ``torch.bernoulli``: numbers by seed, tensor, model and element.
 
     SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, figure 17), whose counter starts at a hash of the place;
-    the same numbers as Mergery's, written down a second time.
+    the same numbers as Mergery's, written down a second time. They are compared with the probabilities in
+    float64: rounded to float32, as they come, they turn around a draw in some ten million.
     """
 
     def __init__(self) -> None:
         self.seed = 0
         self._tensor = ""
         self._model = -1
+        self._density = 1.0
+        self._epsilon = 0.0
 
     def install(self) -> None:
         """Follow which tensor and which model is sparsified, and draw for it."""
@@ -74,9 +77,10 @@ class Draws:
             self._tensor, self._model = this.weight_info.name, -1
             return execute(this, *arguments, **keywords)
 
-        def sparsified(*arguments: object, **keywords: object) -> torch.Tensor:
+        def sparsified(tensor: torch.Tensor, density: float, **keywords: object) -> torch.Tensor:
             self._model += 1
-            return sparsify(*arguments, **keywords)
+            self._density, self._epsilon = density, keywords.get("epsilon", 0.0)
+            return sparsify(tensor, density=density, **keywords)
 
         task.execute = executed
         generalized_task_arithmetic.sparsify = sparsified
@@ -85,7 +89,15 @@ class Draws:
     def bernoulli(self, probabilities: torch.Tensor) -> torch.Tensor:
         """1 where the element's number lies below its probability."""
         numbers = torch.from_numpy(self._uniform(probabilities.numel())).reshape(probabilities.shape)
-        return (numbers < probabilities).to(probabilities.dtype)
+        return (numbers < self._unrounded(probabilities)).to(probabilities.dtype)
+
+    def _unrounded(self, probabilities: torch.Tensor) -> torch.Tensor | float:
+        """The density, or DELLA's probabilities: evenly spaced by rank around it."""
+        if not self._epsilon:
+            return self._density
+        low = self._density - self._epsilon
+        step = 2.0 * self._epsilon / (probabilities.shape[1] - 1)
+        return low + step * ((probabilities.double() - low) / step).round()
 
     def _uniform(self, elements: int) -> np.ndarray:
         place = f"{self.seed}\0{self._tensor}\0{self._model}".encode()
@@ -97,27 +109,33 @@ class Draws:
         return (state >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
-class WideImportance:
-    """Lets ``arcee_fusion`` weigh its changes in float64, while it is switched on.
+class WideSums:
+    """Lets ``arcee_fusion`` and ``sce`` choose by sums in float64, while it is switched on.
 
-    Its divergences are sums of nearly equal numbers; in float32, which changes reach the threshold depends on
-    how they are rounded.
+    Which changes reach a threshold depends on how the sums that are compared with it are rounded: the
+    divergences of the one, differences of nearly equal numbers, and the variances of the other.
     """
 
     def __init__(self) -> None:
         self.on = False
 
     def install(self) -> None:
-        """Stand between the method and its tensors."""
+        """Stand between the methods and their tensors."""
         task = arcee_fusion.ArceeFusionMergeTask
         narrow = task._compute_importance
 
         def importance(this: object, params: torch.Tensor, base_params: torch.Tensor) -> torch.Tensor:
             if not self.on:
                 return narrow(this, params, base_params)
-            return narrow(this, params.double(), base_params.double()).to(params.dtype)
+            return narrow(this, params.double(), base_params.double())
 
         task._compute_importance = importance
+        choose = sce.sce_mask
+
+        def chosen(changes: torch.Tensor, density: float, dtype: torch.dtype | None = None) -> torch.Tensor:
+            return choose(changes.double() if self.on else changes, density, dtype)
+
+        sce.sce_mask = chosen
 
 
 def load(recipe: str) -> MergeConfiguration:
@@ -135,7 +153,7 @@ def jobs() -> None:
 
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    draws, wide = Draws(), WideImportance()
+    draws, wide = Draws(), WideSums()
     draws.install()
     wide.install()
     options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True)
