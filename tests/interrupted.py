@@ -45,7 +45,9 @@ class Witness:
                 content, place = arguments
                 parts = [content] if name == "pwrite" else content
                 line = f"{name} {path} {place} {sum(memoryview(part).nbytes for part in parts)}"
-                self.see(line, lambda: name == "pwrite" and call(descriptor, content[: len(content) // 2], place))
+                self.see(
+                    line, lambda: name == "pwrite" and call(descriptor, content[: len(content) // 2], place)
+                )
             else:
                 self.see(f"{name} {path}")
             return call(descriptor, *arguments)
