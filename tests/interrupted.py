@@ -2,8 +2,8 @@
 
 ``python tests/interrupted.py LOG ACTION COUNT PATTERN ARGUMENT...`` runs ``mergery ARGUMENT...``. Before
 each call that reads or changes a file it writes a line ``call path [place size]`` to LOG; before the
-COUNT-th whose line the regular expression PATTERN finds, it does ACTION to itself: ``kill`` (SIGKILL), ``half``
-(the same, after one half of the bytes has been written) or ``stop`` (SIGSTOP).
+COUNT-th whose line the regular expression PATTERN finds, it does ACTION to itself: ``kill`` (SIGKILL),
+``half`` (the same, after one half of the bytes has been written) or ``stop`` (SIGSTOP).
 """
 
 from __future__ import annotations
