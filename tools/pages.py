@@ -11,10 +11,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mergery.methods import MergeMethod, get_method, method_names
+from mergery.methods import MergeMethod, Stack, TaskVectors, Weights, get_method, method_names
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 VERBS = ("merge", "check", "plan", "evolve", "demo", "methods", "methods show", "inspect")
+_WORKS_ON = {
+    TaskVectors: "task vectors",
+    Weights: "weights",
+    Stack: "weights; task vectors, where a base is given",
+}
 GROUPS = ("zoo", "zoo build", "zoo ready")
 
 
@@ -30,7 +35,7 @@ def methods_page() -> str:
     ]
     methods = [get_method(name) for name in method_names()]
     for method in methods:
-        space = "task vectors" if method.on_task_vectors else "weights"
+        space = _WORKS_ON[method.on]
         base = "required, first of the two" if method.base == "first" else method.base
         parts.append(
             f"| [`{method.name}`](#{method.name}) | {method.summary} | {space} | {base} | {method.paper} |"
