@@ -14,7 +14,8 @@ def merge(
     recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, as for mergekit.")],
     out: Annotated[Path, typer.Argument(help="The directory to write; it must not exist, or be empty.")],
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Tensors merged at a time; all processors by default.")
+        int | None,
+        typer.Option(min=1, help="Tensors merged at a time: one a processor by default; with ray, 1 a task."),
     ] = None,
     shard_size: Annotated[float, typer.Option(min=0.001, help="Size of a weight file, in GB.")] = 5.0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",

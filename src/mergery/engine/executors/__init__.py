@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mergery.engine.executors.api import Executor, Work
+from mergery.engine.executors.processes import run_in_processes, worker_devices
 from mergery.engine.executors.threads import run_in_threads
 from mergery.errors import DeviceError, near_miss
 
@@ -29,11 +30,8 @@ def choose_executor(name: str, device: str) -> Executor:
         from mergery.engine.executors.ray import ray_package, run_on_ray
 
         ray_package()
+        if ":" in device:
+            raise DeviceError(f"device {device}: Ray chooses it", fix=f"use {device.partition(':')[0]}")
         return run_on_ray
-    if name == "threads" or (name == "auto" and (device == "cpu" or ":" in device)):
-        return run_in_threads
-    from mergery.engine.executors.processes import run_in_processes, worker_devices
-
-    if name == "auto" and len(worker_devices(device, 1)) == 1:
-        return run_in_threads
-    return run_in_processes
+    several = len(worker_devices(device, 1)) > 1
+    return run_in_processes if name == "processes" or (name == "auto" and several) else run_in_threads

@@ -24,7 +24,7 @@ class Work:
         shard_bytes: size of a file.
         key: names the merge: its recipe, the state of its inputs, its type of device.
         device: where to compute.
-        threads: tensors merged at a time; ``None`` for as many as is sensible.
+        threads: tensors merged at a time, on a cluster by each task; ``None`` for as many as is sensible.
         progress: told the bytes written so far and in all.
     """
 

@@ -105,12 +105,11 @@ def merge_group(assignment: Assignment, names: Group) -> Mapping[str, Evidence]:
     Returns:
         What is known about each.
     """
-    worker = _worker(assignment)
-    return worker.run(names)
+    return _worker(assignment).run(names)
 
 
 class _Worker:
-    """A plan of its own, and inputs that stay open from group to group."""
+    """A plan of its own, and what was found out about whole models, kept from group to group."""
 
     def __init__(self, assignment: Assignment) -> None:
         models = {ref: replace(Checkpoint.open(path), ref=ref) for ref, path in _directories(assignment)}
@@ -129,9 +128,8 @@ class _Worker:
 
     def run(self, names: Group) -> Mapping[str, Evidence]:
         jobs = [self._jobs[name] for name in names]
-        with PlacedSink(Path(self._assignment.workplace), self._layouts) as sink:
+        with PlacedSink(Path(self._assignment.workplace), self._layouts) as sink, self._source:
             execute(self._plan, self._inputs, sink, jobs=jobs, threads=self._assignment.threads)
-        self._source.check_unchanged()
         return sink.evidence
 
 

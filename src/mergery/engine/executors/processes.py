@@ -10,7 +10,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 
 from mergery.engine.executors.api import Work
 from mergery.engine.executors.groups import Assignment, Group, assignment, hand_out, merge_group
@@ -41,7 +42,7 @@ def run_in_processes(work: Work) -> None:
             raise WorkerError(
                 "a worker process has ended before its work was done",
                 fix="run the same command again: finished shards are kept; if memory ran out, with fewer "
-                "--threads",
+                '--threads; a script calls merge below `if __name__ == "__main__":`',
             ) from problem
 
 
@@ -51,39 +52,46 @@ def worker_devices(device: str, threads: int) -> list[str]:
     Args:
         device: ``cpu``; a type of device, which means all that are there; or one device (``cuda:1``).
         threads: how many workers share the processor, if it is that.
+
+    Raises:
+        DeviceError: if there is no such device.
     """
     if device == "cpu":
         return ["cpu"] * threads
+    usable_device(device)
     if ":" in device:
         return [device]
     import torch
 
-    usable_device(device)
     return [f"{device}:{index}" for index in range(torch.get_device_module(device).device_count())]
 
 
 class _Process(ProcessPoolExecutor):
-    """One process; it begins with its first group."""
+    """One process; it begins with its first group, and ends when its leash is let go."""
 
     def __init__(self) -> None:
-        super().__init__(1, mp_context=get_context("spawn"), initializer=_prepare)
+        context = get_context("spawn")
+        collar, self._leash = context.Pipe(duplex=False)
+        super().__init__(1, mp_context=context, initializer=_prepare, initargs=(collar,))
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._leash.close()  # what it is doing will not be needed
         self.shutdown(cancel_futures=True)
+        self._leash.close()
 
 
 def _submit(process: _Process, assigned: Assignment, names: Group) -> Future[Mapping[str, Evidence]]:
     return process.submit(merge_group, assigned, names)
 
 
-def _prepare() -> None:
+def _prepare(collar: Connection) -> None:
     """A worker leaves Ctrl-C to its parent, and does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_leash, args=[collar], daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+def _end_with_leash(collar: Connection) -> None:
+    """End at once when the parent lets go, or is no more: its end of the pipe closes with it."""
+    wait([collar])
+    os._exit(1)

@@ -20,16 +20,17 @@ __all__ = ["ray_package", "run_on_ray"]
 def run_on_ray(work: Work) -> None:
     """See :class:`~mergery.engine.executors.api.Executor`.
 
-    One task at a time has ``work.threads`` processors (1 by default), or one GPU.
+    A task has ``work.threads`` processors (1 by default), and a GPU if that is where it computes.
     """
     ray = ray_package()
-    device, threads = work.device.partition(":")[0], work.threads or 1
-    needs = {"num_cpus": threads} if device == "cpu" else {"num_cpus": threads, "num_gpus": 1}
+    threads = work.threads or 1
+    needs = {"CPU": threads} if work.device == "cpu" else {"CPU": threads, "GPU": 1}
     with _cluster(ray):
-        task = ray.remote(max_retries=0, **needs)(_merge_there)
-        tasks = _Tasks(ray, task, assignment(work, device=device, threads=threads))
+        slots = _slots(ray, needs)
+        task = ray.remote(max_retries=0, **{f"num_{kind.lower()}s": needs[kind] for kind in needs})
+        tasks = _Tasks(ray, task(_merge_there), assignment(work, device=work.device, threads=threads))
         try:
-            hand_out(work, [tasks.begin] * _slots(ray, device, threads))
+            hand_out(work, [tasks.begin] * slots)
         except ray.exceptions.RayTaskError as problem:
             raise (problem.cause if isinstance(problem.cause, MergeryError) else problem) from None
         except ray.exceptions.RayError as problem:
@@ -62,22 +63,30 @@ def _cluster(ray: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(include_dashboard=False, logging_level="warning")
+    try:
+        ray.init(include_dashboard=False, logging_level="warning")
+    except (ConnectionError, RuntimeError, ValueError) as problem:
+        raise WorkerError(
+            f"the Ray cluster cannot be joined: {problem}",
+            fix="start it (ray start), or unset RAY_ADDRESS to use this machine alone",
+        ) from problem
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _slots(ray: Any, device: str, threads: int) -> int:
-    """How many tasks the cluster has room for at a time."""
-    resources: Mapping[str, float] = ray.cluster_resources()
-    if device == "cpu":
-        return max(1, int(resources.get("CPU", 1) // threads))
-    count = int(resources.get("GPU", 0))
-    if not count:
-        raise DeviceError(f"device {device}: the Ray cluster has none", fix="use --device cpu")
-    return count
+def _slots(ray: Any, needs: Mapping[str, int]) -> int:
+    """How many tasks the cluster's machines have room for at a time."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    slots = sum(min(int(has.get(kind, 0) // needs[kind]) for kind in needs) for has in machines)
+    if not slots:  # a task would wait for ever
+        wanted = " and ".join(f"{count} {kind}" for kind, count in needs.items())
+        raise DeviceError(
+            f"the Ray cluster has no machine with {wanted}",
+            fix="add one, or use fewer --threads or another --device",
+        )
+    return slots
 
 
 class _Tasks:
@@ -102,6 +111,6 @@ class _Tasks:
 
 def _merge_there(assigned: Assignment, directory: str, names: Group) -> Mapping[str, Evidence]:
     """What a task does; paths of the recipe are relative to the directory of the one who asks."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # absolute paths may do without it
         os.chdir(directory)
     return merge_group(assigned, names)
