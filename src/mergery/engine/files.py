@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from mergery.checkpoint import TensorInfo
 from mergery.checkpoint.safetensors import FileStamp
 from mergery.errors import CheckpointError
 
-__all__ = ["InputFiles"]
+__all__ = ["InputFiles", "check_unchanged"]
 
 
 class InputFiles:
@@ -60,13 +61,7 @@ class InputFiles:
         Raises:
             CheckpointError: naming the first that has.
         """
-        for file, (_, stamp) in list(self._open.items()):
-            try:
-                now = FileStamp.of(file.stat())
-            except OSError:
-                now = None
-            if now != stamp:
-                raise _changed(file)
+        check_unchanged({file: stamp for file, (_, stamp) in list(self._open.items())})
 
     def close(self) -> None:
         """Close all."""
@@ -82,6 +77,21 @@ class InputFiles:
                 if held is None:
                     held = self._open[info.file] = _opened(info)
         return held[0]
+
+
+def check_unchanged(stamps: Mapping[Path, FileStamp]) -> None:
+    """Make sure that files are as they were when they were stamped.
+
+    Raises:
+        CheckpointError: naming the first that is not.
+    """
+    for file, stamp in stamps.items():
+        try:
+            now = FileStamp.of(file.stat())
+        except OSError:
+            now = None
+        if now != stamp:
+            raise _changed(file)
 
 
 def _opened(info: TensorInfo) -> tuple[int, FileStamp]:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import xxhash
 
 from mergery.checkpoint.safetensors import ShardLayout
+from mergery.engine.output import writing
 
 __all__ = ["JOURNAL_FILE", "Journal", "Known", "file_digests"]
 
@@ -51,12 +52,13 @@ class Journal:
         lines: list[object] = [{"merge": self._key}]
         lines += [{"file": file, "tensors": known} for file, known in kept.items()]
         fresh = self._file.with_suffix(".new")
-        _write(fresh, "w", lines)
-        fresh.replace(self._file)
+        with writing(self._file):
+            _write(fresh, "w", lines)
+            fresh.replace(self._file)
 
     def finish(self, file: str, known: Known) -> None:
         """Record that a shard is whole, and on the disk."""
-        with self._lock:
+        with self._lock, writing(self._file):
             _write(self._file, "a", [{"file": file, "tensors": known}])
 
     def _read(self) -> dict[str, Known]:

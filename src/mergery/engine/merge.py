@@ -9,10 +9,11 @@ from pathlib import Path
 
 from mergery.engine.configuration import copy_companions
 from mergery.engine.executors import Work, choose_executor
+from mergery.engine.files import check_unchanged
 from mergery.engine.journal import JOURNAL_FILE
-from mergery.engine.output import check_free, staged_directory
+from mergery.engine.output import check_free, staged_directory, writing
 from mergery.engine.plan import Plan, make_plan
-from mergery.engine.record import lock_data, merge_key, model_card
+from mergery.engine.record import input_stamps, lock_data, merge_key, model_card
 from mergery.engine.sink import DirectorySink, Evidence
 from mergery.engine.survival import Survival, total_survival
 from mergery.recipe import Recipe
@@ -72,11 +73,13 @@ def merge(
     Args:
         recipe: what to merge, or the path of its YAML file.
         out: the directory to write; it must not exist, or be empty.
-        threads: tensors merged at a time; by default as many as there are processors.
+        threads: tensors merged at a time; by default as many as there are processors. With Ray, each
+            task's; by default 1.
         shard_bytes: size of a weight file.
         device: where to compute (``cpu``, ``cuda`` for all such devices, ``cuda:1``, …).
         executor: ``threads`` or ``processes`` of this machine, or ``ray``; by default a process for each
-            device where there are several, and threads otherwise.
+            device where there are several, and threads otherwise. Processes import the script that calls
+            this: it does so below ``if __name__ == "__main__":``.
         progress: told the bytes written so far and in all.
 
     Raises:
@@ -90,17 +93,19 @@ def merge(
     check_free(out, plan.bytes_written)
 
     with staged_directory(out, scaffold=JOURNAL_FILE) as staging:
+        stamps = input_stamps(plan)
         key = merge_key(plan, shard_bytes, device)
         with DirectorySink(staging, [job.output for job in plan.jobs], shard_bytes, key) as sink:
             left = [job for job in plan.jobs if not sink.has(job.name)]
             run(Work(plan, left, sink, shard_bytes, key, device, threads, progress))
         _write_companions(plan, staging, sink)
+        check_unchanged(stamps)
     return Merged(out, tuple(sink.files), plan.bytes_written, plan, _survivals(plan, sink.evidence))
 
 
 def _write_companions(plan: Plan, staging: Path, sink: DirectorySink) -> None:
     """Everything but the weights: configuration, tokenizer, recipe, card, and the lock file last."""
-    (staging / "config.json").write_text(json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n")
+    _write(staging / "config.json", json.dumps(plan.config, indent=2, ensure_ascii=False) + "\n")
     copy_companions(plan.donor.directory, staging, tokenizer=plan.vocabulary is None)
     if plan.vocabulary is not None:
         write_tokenizer(plan.vocabulary, staging)
@@ -109,10 +114,15 @@ def _write_companions(plan: Plan, staging: Path, sink: DirectorySink) -> None:
         template = resolve_chat_template(plan.recipe.chat_template, directories)
         if template is not None:
             write_chat_template(staging, template)
-    (staging / RECIPE_FILE).write_text(plan.recipe.to_yaml())
-    (staging / "README.md").write_text(model_card(plan))
+    _write(staging / RECIPE_FILE, plan.recipe.to_yaml())
+    _write(staging / "README.md", model_card(plan))
     lock = lock_data(plan, sink.evidence, sink.files)
-    (staging / LOCK_FILE).write_text(json.dumps(lock, indent=2, ensure_ascii=False) + "\n")
+    _write(staging / LOCK_FILE, json.dumps(lock, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write(file: Path, text: str) -> None:
+    with writing(file):
+        file.write_text(text)
 
 
 def _survivals(plan: Plan, evidence: Mapping[str, Evidence]) -> tuple[Survival, ...]:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mergery.errors import OutputError, WorkerError
+from mergery.errors import DeviceError, OutputError, WorkerError
 
-__all__ = ["check_free", "staged_directory"]
+__all__ = ["check_free", "staged_directory", "writing"]
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_ERRORS = (*_FULL, errno.EIO, errno.EROFS)
 
 
 def check_free(out: Path, size: int = 0) -> None:
@@ -47,7 +48,7 @@ def staged_directory(out: Path, *, scaffold: str | None = None) -> Iterator[Path
     """A directory to fill, which takes the name ``out`` when all went well.
 
     What an interrupted run left under the staging name is there again for the next one. So it is after a
-    full disk, after the loss of a worker and after Ctrl-C; after any other error it vanishes.
+    full disk, after the loss of a worker or a device and after Ctrl-C; after any other error it vanishes.
 
     Args:
         out: the directory to be.
@@ -58,8 +59,8 @@ def staged_directory(out: Path, *, scaffold: str | None = None) -> Iterator[Path
     """
     staging = _staging(out)
     with _disk_errors(out), _locked(staging, out):
-        check_free(out)
         try:
+            check_free(out)
             yield staging
             for file in sorted(staging.iterdir()):
                 _sync(file)
@@ -70,9 +71,25 @@ def staged_directory(out: Path, *, scaffold: str | None = None) -> Iterator[Path
             _sync(out)
             _sync(staging.parent)
         except BaseException as problem:
-            if not _can_go_on(problem):
+            if _can_go_on(problem):
+                with suppress(OSError):
+                    staging.rmdir()  # unless there is something to go on with
+            else:
                 shutil.rmtree(staging, ignore_errors=True)
             raise
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Turn what the system says while a file is written into an error that names the file.
+
+    Raises:
+        OutputError: for every ``OSError``.
+    """
+    try:
+        yield
+    except OSError as problem:
+        raise _refused(file.name, problem) from problem
 
 
 def _staging(out: Path) -> Path:
@@ -84,7 +101,7 @@ def _can_go_on(problem: BaseException) -> bool:
     """Whether the same command, run again, may end well and can use what is there."""
     if isinstance(problem, OSError):
         return problem.errno in _DISK_ERRORS
-    return isinstance(problem, OutputError | WorkerError | KeyboardInterrupt)
+    return isinstance(problem, OutputError | WorkerError | DeviceError | KeyboardInterrupt)
 
 
 def _take_name(staging: Path, out: Path) -> None:
@@ -99,16 +116,23 @@ def _take_name(staging: Path, out: Path) -> None:
 
 @contextmanager
 def _disk_errors(out: Path) -> Iterator[None]:
-    """Turn what the disk refuses into an error of ours."""
+    """The same for files that are written by others; what is not the disk's doing stays as it is."""
     try:
         yield
     except OSError as problem:
         if problem.errno not in _DISK_ERRORS:
             raise
-        raise OutputError(
-            f"{out}: cannot be written: {problem}",
-            fix="make room on the disk and run the same command again: finished shards are kept",
-        ) from problem
+        place = problem.filename2 or problem.filename  # a copy's target, where it is a copy
+        raise _refused(Path(place).name if place else str(out), problem) from problem
+
+
+def _refused(where: str, problem: OSError) -> OutputError:
+    return OutputError(
+        f"{where}: cannot be written: {problem.strerror}",
+        fix="make room on the disk and run the same command again: finished shards are kept"
+        if problem.errno in _FULL
+        else "check the disk and its permissions, and run the same command again",
+    )
 
 
 @contextmanager
@@ -125,14 +149,20 @@ def _locked(directory: Path, out: Path) -> Iterator[None]:
 
 
 def _lock(directory: Path, out: Path) -> int:
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
+    descriptor = _made(directory)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as problem:
         os.close(descriptor)
         raise OutputError(f"{out}: another merge is writing there", fix="wait for it to end") from problem
     return descriptor
+
+
+def _made(directory: Path) -> int:
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another merge has just given it its name
+            return os.open(directory, os.O_RDONLY)
 
 
 def _is_open_at(descriptor: int, directory: Path) -> bool:

@@ -17,7 +17,7 @@ from mergery.checkpoint.safetensors import FileStamp
 from mergery.engine.plan import Plan
 from mergery.engine.sink import Evidence
 
-__all__ = ["lock_data", "merge_key", "model_card"]
+__all__ = ["input_stamps", "lock_data", "merge_key", "model_card"]
 
 _LOCK_VERSION = 2
 _SETTINGS = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
@@ -29,14 +29,18 @@ def merge_key(plan: Plan, shard_bytes: int, device: str) -> str:
     It is made of the recipe, the state of the input files when they were opened, the size of a shard and
     the type of device.
     """
-    stamps = [
-        (str(file), stamp.size, stamp.modified)
-        for checkpoint in plan.models.values()
-        for file, stamp in _stamps(checkpoint).items()
-    ]
+    stamps = [(str(file), stamp.size, stamp.modified) for file, stamp in input_stamps(plan).items()]
     kind = device.partition(":")[0]
     text = json.dumps([version("mergery"), plan.recipe.digest, shard_bytes, kind, stamps])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def input_stamps(plan: Plan) -> dict[Path, FileStamp]:
+    """The state of all input files: of weights when they were opened, of the others now."""
+    stamps: dict[Path, FileStamp] = {}
+    for checkpoint in plan.models.values():
+        stamps |= _stamps(checkpoint)
+    return stamps
 
 
 def lock_data(

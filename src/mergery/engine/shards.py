@@ -6,7 +6,6 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -15,7 +14,7 @@ import xxhash
 
 from mergery.checkpoint.checkpoint import SINGLE_FILE
 from mergery.checkpoint.safetensors import ShardLayout, TensorInfo
-from mergery.errors import OutputError
+from mergery.engine.output import writing
 from mergery.stack.rows import Bits
 
 __all__ = ["Evidence", "PlacedSink", "ShardFiles", "TensorWriter", "shard_layouts"]
@@ -85,7 +84,7 @@ class ShardFiles:
         """
         for layout in self._layouts:
             file = self.directory / layout.file
-            with _writing(file):
+            with writing(file):
                 descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
                 try:
                     _allocate(descriptor, layout.bytes)
@@ -101,7 +100,7 @@ class ShardFiles:
 
     def finish(self, file: str) -> None:
         """Close a file that is whole, and make sure that it is on the disk."""
-        with _writing(self.directory / file):
+        with writing(self.directory / file):
             os.fsync(self._descriptor(file))
         self._close(file)
 
@@ -112,7 +111,7 @@ class ShardFiles:
 
     def _write(self, file: str, start: int, data: memoryview) -> None:
         done = 0
-        with _writing(self.directory / file):
+        with writing(self.directory / file):
             descriptor = self._descriptor(file)
             while done < len(data):
                 done += os.pwrite(descriptor, data[done:], start + done)
@@ -120,15 +119,16 @@ class ShardFiles:
     def _descriptor(self, file: str) -> int:
         with self._lock:
             if file not in self._open:
-                # never made here: after this merge's end its directory is gone, and so is the file
-                self._open[file] = os.open(self.directory / file, os.O_RDWR | os.O_CLOEXEC)
+                # never made here: after this merge's end its directory is gone, and so is the file; and never
+                # for reading: NFS would write back, with our bytes, old ones of other machines on their page
+                self._open[file] = os.open(self.directory / file, os.O_WRONLY | os.O_CLOEXEC)
             return self._open[file]
 
     def _close(self, file: str) -> None:
         with self._lock:
             descriptor = self._open.pop(file, None)
         if descriptor is not None:
-            with _writing(self.directory / file):
+            with writing(self.directory / file):
                 os.close(descriptor)
 
 
@@ -185,18 +185,3 @@ def _allocate(descriptor: int, size: int) -> None:
         if problem.errno == errno.ENOSPC:
             raise
         os.truncate(descriptor, size)  # a file system that cannot allocate in advance
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    """Turn the system's errors into ours."""
-    try:
-        yield
-    except OSError as problem:
-        full = problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise OutputError(
-            f"{file.name}: cannot be written: {problem.strerror}",
-            fix="make room on the disk and run the same command again: finished shards are kept"
-            if full
-            else "check the disk and its permissions, and run the same command again",
-        ) from problem

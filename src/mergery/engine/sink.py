@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from mergery.checkpoint.checkpoint import INDEX_FILE
 from mergery.checkpoint.safetensors import TensorInfo, torch_dtype
 from mergery.engine.journal import JOURNAL_FILE, Journal
+from mergery.engine.output import writing
 from mergery.engine.shards import Evidence, ShardFiles, TensorWriter, shard_layouts
 from mergery.errors import CheckpointError
 from mergery.stack.rows import Bits
@@ -131,7 +132,8 @@ class DirectorySink:
         size = sum(layout.bytes - len(layout.header) for layout in self._layouts)
         places = {name: layout.file for layout in self._layouts for name in sorted(layout.starts)}
         index = {"metadata": {"total_size": size}, "weight_map": places}
-        (self._directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+        with writing(self._directory / INDEX_FILE):
+            (self._directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
 
 
 class ModelSink:
