@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench docs clean
+.PHONY: help install demo test faults check format bench docs clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ demo: $(VENV)/.installed  ## breed a model out of tiny experts, and show what it
 
 test: $(VENV)/.tools  ## run the tests
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+faults: $(VENV)/.tools  ## kill a merge at each of its moments, fill its disk, interrupt it (ten minutes)
+	$(BIN)/python -m pytest -n auto tests/faults
 
 check: $(VENV)/.tools  ## lint, types, layers and the size laws
 	$(BIN)/ruff check

@@ -12,15 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SCRIPT = Path(__file__).with_name("interrupted.py")
 NEVER = "(?!)"
-SHARDS = 4
 SHARD_GB = "0.001"
-"""The smallest that the command line takes: the models below make four files of it."""
+"""The smallest that the command line takes."""
+FILES = tuple(f"model-0000{number}-of-00004.safetensors" for number in (1, 2, 3, 4))
+"""What it makes of the models below."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,10 @@ class Merging:
         return f" ({re.escape(str(self.staging))}|{re.escape(str(self.out))})"
 
 
-def wait_until_stopped(process: subprocess.Popen) -> None:
-    """Wait for the SIGSTOP that a process sends itself."""
+def wait_until_stopped(process: subprocess.Popen) -> bool:
+    """Wait for the SIGSTOP that a process sends itself; ``False`` if it has ended without one."""
     status = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-    assert status.si_code == os.CLD_STOPPED, process.communicate()
+    return status.si_code == os.CLD_STOPPED
 
 
 def write_models(home: Path, tokenizer: PreTrainedTokenizerFast) -> list[Path]:
@@ -138,3 +140,36 @@ def write_recipe(home: Path, models: list[Path], **changes: object) -> Path:
 def contents(directory: Path) -> Mapping[str, bytes]:
     """Every file of a model."""
     return {file.name: file.read_bytes() for file in sorted(directory.iterdir())}
+
+
+def finishes(merging: Merging, kept: set[str], whole: Mapping[str, bytes]) -> None:
+    """The same command again gives the same bytes, writes only what is not kept, and tidies up."""
+    assert not merging.out.exists()
+    ended = merging.run()
+    assert (ended.code, ended.complained) == (0, "")
+    assert ended.written == set(FILES) - kept
+    assert contents(merging.out) == whole
+    assert [path.name for path in merging.out.parent.iterdir()] == ["out"]
+
+
+def fill(place: Path) -> None:
+    """Leave not one byte free on a file system."""
+    with (place / "filler").open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path]:
+    """A file system of its own at ``place``, of 8 MB; without the permission for one, the test is skipped."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no permission to mount")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)

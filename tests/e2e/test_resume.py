@@ -17,9 +17,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from witnessed import Merging, contents, wait_until_stopped, write_models, write_recipe
+from witnessed import (
+    FILES,
+    Merging,
+    contents,
+    fill,
+    finishes,
+    small_disk,
+    wait_until_stopped,
+    write_models,
+    write_recipe,
+)
 
-FILES = tuple(f"model-0000{number}-of-00004.safetensors" for number in (1, 2, 3, 4))
 TENSOR = r"[1-9]\d* \d+$"
 """Place and size of a write that is behind the header."""
 
@@ -53,16 +62,6 @@ def own(models, tmp_path) -> Merging:
     """The same merge, of models that a test may spoil."""
     copies = [Path(shutil.copytree(model, tmp_path / model.name)) for model in models]
     return Merging(write_recipe(tmp_path, copies), tmp_path / "place" / "out")
-
-
-def finishes(merging: Merging, kept: set[str], whole: dict[str, bytes]) -> None:
-    """The same command again gives the same bytes, writes only what is not kept, and tidies up."""
-    assert not merging.out.exists()
-    ended = merging.run()
-    assert (ended.code, ended.complained) == (0, "")
-    assert ended.written == set(FILES) - kept
-    assert contents(merging.out) == whole
-    assert [path.name for path in merging.out.parent.iterdir()] == ["out"]
 
 
 def refused(merging: Merging, process: subprocess.Popen, *words: str) -> None:
@@ -155,7 +154,7 @@ def replace(file: Path) -> None:
 )
 def test_an_input_that_changes_meanwhile(own, tmp_path, spoil, file, words):
     with own.running("stop", 1, rf"pwrite .*00001-of.* {TENSOR}") as process:
-        wait_until_stopped(process)
+        assert wait_until_stopped(process)
         spoil(tmp_path / file)
         process.send_signal(signal.SIGCONT)
         refused(own, process, f"{tmp_path / file}: ", words)
@@ -173,7 +172,7 @@ def test_an_infinity_in_an_input(own, tmp_path):
 
 def test_two_merges_to_one_place(merging, whole):
     with merging.running("stop", 1, rf"pwrite .*00002-of.* {TENSOR}") as first:
-        wait_until_stopped(first)
+        assert wait_until_stopped(first)
         second = Merging(merging.recipe, merging.out).run()
         assert (second.code, "another merge is writing there" in second.complained) == (2, True)
         first.send_signal(signal.SIGCONT)
@@ -184,7 +183,7 @@ def test_two_merges_to_one_place(merging, whole):
 
 def test_the_later_of_two_merges_finds_the_place_taken(merging, whole):
     with merging.running("stop", 1, r"os\.mkdir .*partial$") as later:
-        wait_until_stopped(later)
+        assert wait_until_stopped(later)
         assert merging.run().code == 0
         later.send_signal(signal.SIGCONT)
         ended = merging.ended(later)
@@ -195,7 +194,7 @@ def test_the_later_of_two_merges_finds_the_place_taken(merging, whole):
 
 def test_ctrl_c(merging, whole):
     with merging.running("stop", 1, rf"pwrite .*00003-of.* {TENSOR}") as process:
-        wait_until_stopped(process)
+        assert wait_until_stopped(process)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGCONT)
         assert merging.ended(process).code == 130
@@ -206,26 +205,8 @@ def test_ctrl_c(merging, whole):
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """A file system of its own, of 8 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("no permission to mount")
-    try:
+    with small_disk(tmp_path / "disk") as place:
         yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-
-
-def fill(place: Path) -> None:
-    """Leave not one byte free."""
-    with (place / "filler").open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            return
 
 
 @pytest.mark.parametrize(
@@ -240,7 +221,7 @@ def fill(place: Path) -> None:
 def test_a_disk_that_becomes_full(recipe, disk, whole, pattern, file, kept):
     merging = Merging(recipe, disk / "out")
     with merging.running("stop", 1, pattern) as process:
-        wait_until_stopped(process)
+        assert wait_until_stopped(process)
         fill(disk)
         process.send_signal(signal.SIGCONT)
         ended = merging.ended(process)
