@@ -76,10 +76,8 @@ def refused(merging: Merging, process: subprocess.Popen, *words: str) -> None:
 @pytest.mark.parametrize(
     ("action", "count", "pattern", "kept"),
     [
-        ("kill", 1, rf"pwrite .*00001-of.* {TENSOR}", 0),
         ("half", 3, rf"pwrite .*00002-of.* {TENSOR}", 1),
         ("kill", 3, r"open .*merge\.journal$", 2),
-        ("kill", 3, r"fsync .*merge\.journal$", 3),
         ("kill", 1, r"open .*/\.out\.partial/tokenizer_config\.json$", 4),
         # the record is gone, so nothing vouches for the files
         ("kill", 1, r"os\.rename .*\.partial$", 0),
@@ -215,7 +213,6 @@ def disk(tmp_path) -> Iterator[Path]:
         (r"posix_fallocate .*00003-of", FILES[2], 0),
         # the rest of a page takes the first line, and a part of the second
         (r"open .*partial/merge\.journal$", "merge.journal", 1),
-        (r"open .*partial/tokenizer\.json$", "tokenizer.json", 4),
     ],
 )
 def test_a_disk_that_becomes_full(recipe, disk, whole, pattern, file, kept):
@@ -234,8 +231,11 @@ def test_a_disk_that_becomes_full(recipe, disk, whole, pattern, file, kept):
 
 
 def test_a_file_larger_than_is_allowed(merging, whole):
-    limit = (500_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-    ended = merging.run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    with merging.running("stop", 1, r"os\.mkdir .*partial$") as process:
+        assert wait_until_stopped(process)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (900_000, 900_000))
+        process.send_signal(signal.SIGCONT)
+        ended = merging.ended(process)
     assert ended.code == 2, ended
     assert f"{FILES[0]}: cannot be written: File too large" in ended.complained
     finishes(merging, set(), whole)
