@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults check format bench docs clean
+.PHONY: help install demo test faults cluster check format bench docs clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,10 @@ test: $(VENV)/.tools  ## run the tests
 
 faults: $(VENV)/.tools  ## kill a merge at each of its moments, fill its disk, interrupt it (ten minutes)
 	$(BIN)/python -m pytest -n auto tests/faults
+
+cluster: $(VENV)/.tools  ## install Ray, and merge on a cluster of this machine
+	$(PIP) --editable '.[dev,ray]'
+	$(BIN)/python -m pytest tests/cluster
 
 check: $(VENV)/.tools  ## lint, types, layers and the size laws
 	$(BIN)/ruff check
