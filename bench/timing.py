@@ -50,10 +50,14 @@ def timed(
 ) -> tuple[Measured, float]:
     """Run a command that reads model directories and writes ``out``; its figures, and the load before it.
 
-    What earlier runs wrote is on the disk, or deleted, before the clock starts.
+    What earlier runs wrote is on the disk, or deleted, before the clock starts. With a cold cache the inputs
+    are read and then taken out of memory, so that whatever caches lie below it (a controller's, a host's)
+    are in the same state for everyone.
     """
     remove(out)
-    (cache.drop if cold else cache.warm)(files(inputs))
+    cache.warm(files(inputs))
+    if cold:
+        cache.drop(files(inputs))
     os.sync()
     load = os.getloadavg()[0]
     measured = measure(command, env=peer.ENVIRONMENT, limit_s=limit_s)

@@ -246,16 +246,21 @@ class NativeCompute:
         self, ranks: NDArray[np.int64], function: ChunkFunction | None = None, rows: bool = False
     ) -> NDArray[np.float64]:
         def histogram() -> NDArray[np.int64]:
-            counts = np.zeros((len(ranks), UPPER_BINS), np.int64)
+            counts = self._zeros("upper counts", (len(ranks), UPPER_BINS))
             self.count_upper(counts, function, rows)
             return counts
 
         def refine(wanted: NDArray[np.uint32]) -> NDArray[np.int64]:
-            counts = np.zeros((*wanted.shape, LOWER_BINS), np.int64)
+            counts = self._zeros("lower counts", (*wanted.shape, LOWER_BINS))
             self.count_lower(wanted, counts, function, rows)
             return counts
 
         return select(histogram, refine, ranks)
+
+    def _zeros(self, name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        counts: NDArray[np.int64] = self._workspace.array(name, shape, np.int64)
+        counts.fill(0)
+        return counts
 
     def _counted(self, function: ChunkFunction | None, rows: bool) -> Iterator[tuple[Bits, bool]]:
         """What is counted, ``(R, m)``, and whether its first row is a base."""

@@ -26,19 +26,23 @@ def select(
     """The magnitudes of given ranks.
 
     Args:
-        histogram: counts by upper bits, ``(K, 32768)``.
-        refine: for wanted upper bits ``(K, T)``, counts by lower bits, ``(K, T, 65536)``.
+        histogram: counts by upper bits, ``(K, 32768)``; they are overwritten.
+        refine: for wanted upper bits ``(K, T)``, counts by lower bits, ``(K, T, 65536)``; overwritten, too.
         ranks: ``(K, T)``, 0 for the smallest.
 
     Returns:
         ``(K, T)``: values of float32.
     """
-    below = np.cumsum(histogram(), axis=1)
+    below = _summed(histogram())
     upper = np.stack(
         [np.searchsorted(row, wanted, side="right") for row, wanted in zip(below, ranks, strict=True)]
     )
     before = np.where(upper > 0, np.take_along_axis(below, np.maximum(upper - 1, 0), axis=1), 0)
-    inside = np.cumsum(refine(upper.astype(np.uint32)), axis=2)
+    inside = _summed(refine(upper.astype(np.uint32)))
     lower = (inside <= (ranks - before)[..., None]).sum(axis=2)
     bits = (upper.astype(np.uint32) << np.uint32(16)) | lower.astype(np.uint32)
     return np.asarray(bits.view(np.float32), np.float64)
+
+
+def _summed(counts: Counts) -> Counts:
+    return np.cumsum(counts, axis=-1, out=counts)
