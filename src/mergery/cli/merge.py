@@ -26,15 +26,10 @@ def merge(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Merge models into a Hugging Face model directory."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    from mergery.cli.screen import console, print_risks, print_survival, size
+    from mergery.cli.screen import console, merge_progress, print_risks, print_survival, size
     from mergery.engine import merge as run
 
-    columns = ("merging", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    hidden = quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
-        task = bar.add_task("merging", total=None)
+    with merge_progress(hidden=quiet) as progress:
         merged = run(
             recipe,
             out,
@@ -42,7 +37,7 @@ def merge(
             shard_bytes=int(shard_size * 1e9),
             device=device,
             executor=executor,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     if not quiet:
         print_risks(merged.risks)

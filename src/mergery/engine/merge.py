@@ -97,6 +97,8 @@ def merge(
         key = merge_key(plan, shard_bytes, device)
         with DirectorySink(staging, [job.output for job in plan.jobs], shard_bytes, key) as sink:
             left = [job for job in plan.jobs if not sink.has(job.name)]
+            # file after file, and in each the largest first: no thread is left alone with one at the end
+            left.sort(key=lambda job: (sink.shard(job.name), -job.output.bytes))
             run(Work(plan, left, sink, shard_bytes, key, device, threads, progress))
         _write_companions(plan, staging, sink)
         check_unchanged(stamps)

@@ -20,6 +20,7 @@ from mergery.stack.rows import Bits
 __all__ = ["Evidence", "PlacedSink", "ShardFiles", "TensorWriter", "shard_layouts"]
 
 _METADATA = {"format": "pt"}
+_IN_FLIGHT = 1 << 24  # bytes that a tensor hands to the disk at a time
 
 Evidence: TypeAlias = Mapping[str, object]
 """What is known about a finished tensor, as plain data for the record."""
@@ -98,6 +99,13 @@ class ShardFiles:
         file, start = self._places[name]
         self._write(file, start + offset, data)
 
+    def begin_writing(self, name: str, first: int, end: int) -> None:
+        """Have the disk begin with bytes of a tensor, so that the end need not wait for all of them."""
+        if hasattr(os, "posix_fadvise"):
+            file, start = self._places[name]
+            # what is not on the disk yet is not forgotten, but written
+            os.posix_fadvise(self._descriptor(file), start + first, end - first, os.POSIX_FADV_DONTNEED)
+
     def finish(self, file: str) -> None:
         """Close a file that is whole, and make sure that it is on the disk."""
         with writing(self.directory / file):
@@ -144,16 +152,25 @@ class TensorWriter:
     def __init__(self, files: ShardFiles, name: str, complete: Callable[[str, Evidence], None]) -> None:
         self._files, self._name, self._complete = files, name, complete
         self._digest = xxhash.xxh3_128()
+        self._begun = self._written = 0
 
     def write(self, start: int, piece: Bits) -> None:
         """See :class:`~mergery.engine.sink.Writer`."""
         data = piece.view(np.uint8).data
         self._digest.update(data)
         self._files.write(self._name, start * piece.itemsize, data)
+        self._written = start * piece.itemsize + len(data)
+        if self._written - self._begun >= _IN_FLIGHT:
+            self._begin_writing()
 
     def close(self, evidence: Evidence) -> None:
         """See :class:`~mergery.engine.sink.Writer`."""
+        self._begin_writing()
         self._complete(self._name, {"xxh3": self._digest.hexdigest(), **evidence})
+
+    def _begin_writing(self) -> None:
+        self._files.begin_writing(self._name, self._begun, self._written)
+        self._begun = self._written
 
 
 class PlacedSink:

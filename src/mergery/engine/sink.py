@@ -61,6 +61,7 @@ class DirectorySink:
         self._directory = directory
         self._layouts = shard_layouts(tensors, shard_bytes)
         self._shards = {name: layout for layout in self._layouts for name in layout.starts}
+        self._numbers = {layout.file: number for number, layout in enumerate(self._layouts)}
         self._journal = Journal(directory, key)
         self._known: dict[str, dict[str, Evidence]] = {layout.file: {} for layout in self._layouts}
         self._lock = threading.Lock()
@@ -79,6 +80,10 @@ class DirectorySink:
     def workplace(self) -> Path:
         """Where the unfinished shards lie."""
         return self._unfinished.directory
+
+    def shard(self, name: str) -> int:
+        """The number of the weight file that a tensor belongs to."""
+        return self._numbers[self._shards[name].file]
 
     def has(self, name: str) -> bool:
         """Whether a tensor was already written, by a merge that was interrupted."""

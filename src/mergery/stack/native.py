@@ -273,11 +273,9 @@ class NativeCompute:
     def _packed(self, sparsity: Sparsity) -> tuple[Any, ...]:
         """A sparsity in the types that the kernels take."""
         return (
-            np.array(sparsity.floor, np.float32),
-            np.array(sparsity.ceiling, np.float32),
-            np.array(sparsity.keep, np.float64),
-            np.array(sparsity.spread, np.float64),
-            np.array(sparsity.scale, np.float32),
+            np.array(
+                [sparsity.floor, sparsity.ceiling, sparsity.keep, sparsity.spread, sparsity.scale], np.float64
+            ).T.copy(),
             sparsity.inverse,
             np.array([self._key.stream(model) for model in range(self._count)], np.uint64),
         )

@@ -16,7 +16,7 @@ _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 @compiled
 def widen(bits: Array, out: Array) -> None:
-    """bfloat16 bits or float32 ``(m,)`` to float32 ``(m,)``."""
+    """bfloat16 bits or float32 ``(m,)`` to float32, into the first m of ``out``."""
     if bits.itemsize == 2:
         wide = out.view(np.uint32)
         for i in range(bits.size):
@@ -47,14 +47,11 @@ def largest_bits(bits: Array, magnitude: Any) -> Any:
 
 @compiled
 def difference(rows: Array, model: int, based: bool, start: int, stop: int, base: Array, out: Array) -> None:
-    """One model's block as float32: the difference from ``base`` if there is one."""
-    size = stop - start
+    """One model's block as float32, into ``out``: the difference from ``base`` if there is one."""
+    widen(rows[model + (1 if based else 0), start:stop], out)
     if based:
-        widen(rows[model + 1, start:stop], out[:size])
-        for i in range(size):
+        for i in range(stop - start):
             out[i] -= base[i]
-    else:
-        widen(rows[model, start:stop], out[:size])
 
 
 @compiled

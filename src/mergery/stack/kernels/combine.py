@@ -24,10 +24,12 @@ def _add(values: Array, weight: Any, total: Array, begin: bool) -> None:
 
 
 @compiled
-def _agree(values: Array, weight: Any, share: Any, majority: Array, total: Array, divisor: Array) -> None:
-    """Add the weighted entries whose sign is that of the majority, and their weights' shares."""
-    for i in range(values.size):
-        change = values[i] * weight
+def _agree(
+    values: Array, model: int, weight: Any, share: Any, majority: Array, total: Array, divisor: Array
+) -> None:
+    """Add a model's weighted entries whose sign is that of the majority, and its share where they are."""
+    for i in range(total.size):
+        change = values[model, i] * weight
         positive = majority[i] >= 0
         agrees = (change > 0) if positive else (change < 0)
         total[i] += change if agrees else np.float32(0)
@@ -71,8 +73,8 @@ def combine(
         row: elements that are ranked together, dividing m; 0 where nothing is ranked.
         weight: ``(K,)`` float32.
         share: ``(K,)`` float32: what each model adds to the divisor where it agrees.
-        sparse: floor, ceiling, keep, spread, scale (float32 ``(K,)`` but keep and spread float64),
-            inverse (bool), streams (``(K,)`` uint64).
+        sparse: ``(K, 5)`` float64 with each model's floor, ceiling, keep, spread and scale (one array,
+            since each that is handed on costs time), inverse (bool), streams (``(K,)`` uint64).
         mode: drops (bool: anything is sparsified), elect (bool), divide (bool: by the shares that agree),
             divisor, factor (float32).
         out: result.
@@ -91,21 +93,22 @@ def combine(
         stop = min(start + block, out.size)
         size = stop - start
         if based:
-            widen(rows[0, start:stop], base[:size])
+            widen(rows[0, start:stop], base)
+        summed = majority[:size]
         for model in range(models):
             held = values[model if elect else 0, :size]
             difference(rows, model, based, start, stop, base, held)
             if drops:
                 sparsify(held, model, first + start, sparse, work)
-            _add(held, weight[model], majority[:size], model == 0)
-        merged = majority
+            _add(held, weight[model], summed, model == 0)
+        merged = summed
         if elect:
-            merged = total
-            total[:size] = 0
-            shares[:size] = 0
+            merged = total[:size]
+            merged[:] = 0
+            shares[:] = 0
             for model in range(models):
-                _agree(values[model, :size], weight[model], share[model], majority, total, shares)
+                _agree(values, model, weight[model], share[model], summed, merged, shares)
             if divide:
                 for i in range(size):
-                    total[i] = total[i] / shares[i] if shares[i] != 0 else total[i]
-        _finish(merged[:size], base[:size], based, divisor, factor, out[start:stop])
+                    merged[i] = merged[i] / shares[i] if shares[i] != 0 else merged[i]
+        _finish(merged, base, based, divisor, factor, out[start:stop])

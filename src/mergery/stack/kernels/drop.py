@@ -91,32 +91,33 @@ def _drop_by_rank(
 @compiled
 def sparsify(values: Array, model: int, first: int, sparse: Any, work: Any) -> None:
     """Drop entries of one model's block, or row, in place."""
-    floor, ceiling, keep, spread, scale, inverse, streams = sparse
-    keys, order, spare, counts, ranks, numbers = work
-    if floor[model] > 0 or ceiling[model] < np.inf:
-        _band(values, floor[model], ceiling[model])
-    if spread[model] > 0:
-        uniform(streams[model], first, numbers[: values.size])
+    numbers, sorting = work
+    shares, inverse, streams = sparse
+    floor, ceiling = np.float32(shares[model, 0]), np.float32(shares[model, 1])
+    keep, spread, scale = shares[model, 2], shares[model, 3], np.float32(shares[model, 4])
+    if floor > 0 or ceiling < np.inf:
+        _band(values, floor, ceiling)
+    if spread > 0:
+        uniform(streams[model], first, numbers)
+        keys, order, spare, counts, ranks = sorting
         _ranks(values, keys, order, spare, counts, ranks)
-        _drop_by_rank(values, numbers, ranks, keep[model], spread[model], inverse, scale[model])
-    elif keep[model] < 1:
-        uniform(streams[model], first, numbers[: values.size])
-        limit = np.uint32(np.ceil(keep[model] * 2.0**24))
-        _drop(values, numbers[: values.size], limit, scale[model])
-    elif scale[model] != 1:
+        _drop_by_rank(values, numbers, ranks, keep, spread, inverse, scale)
+    elif keep < 1:
+        uniform(streams[model], first, numbers)
+        _drop(values, numbers, np.uint32(np.ceil(keep * 2.0**24)), scale)
+    elif scale != 1:
         for i in range(values.size):
-            values[i] *= scale[model]
+            values[i] *= scale
 
 
 @compiled
 def workspace(block: int, ranked: bool) -> Any:
-    """Buffers for :func:`sparsify`: of keys, two orders, counts, ranks, and random numbers."""
+    """Buffers for :func:`sparsify`: of random numbers; and of keys, two orders, counts and ranks."""
     size = block if ranked else 1
-    return (
+    return np.empty(block, np.uint32), (
         np.empty(size, np.uint32),
         np.empty(size, np.uint32),
         np.empty(size, np.uint32),
         np.empty(_RADIX_BINS, np.int64),
         np.empty(size, np.uint32),
-        np.empty(block, np.uint32),
     )

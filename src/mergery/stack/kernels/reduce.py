@@ -12,10 +12,10 @@ from mergery.stack.kernels.drop import sparsify, workspace
 
 __all__ = ["gram", "histogram", "magnitudes", "refine", "survival"]
 
-_LANES = 16
+_LANES = 64  # partial sums: fewer are unrolled and then not vectorised; their number fixes the last bits
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _HALF = np.uint32(16)
-_LOW = np.uint32(0xFFFF)
+_LOWER_BINS = 1 << 16
 
 
 @compiled
@@ -25,44 +25,54 @@ def magnitudes(rows: Array, based: bool, first: int, row: int, sparse: Any, sums
     block = row if row else BLOCK
     work = workspace(block, row > 0)
     base, values = np.empty(block, np.float32), np.empty(block, np.float32)
+    lanes = np.empty(_LANES, np.float64)
     for start in range(0, rows.shape[1], block):
         stop = min(start + block, rows.shape[1])
         size = stop - start
         if based:
-            widen(rows[0, start:stop], base[:size])
+            widen(rows[0, start:stop], base)
         for model in range(models):
             difference(rows, model, based, start, stop, base, values)
-            sums[model, 0] += _total(values[:size])
+            sums[model, 0] += _total(values[:size], lanes)
             sparsify(values[:size], model, first + start, sparse, work)
-            sums[model, 1] += _total(values[:size])
+            sums[model, 1] += _total(values[:size], lanes)
 
 
 @compiled
-def _total(values: Array) -> Any:
+def _total(values: Array, lanes: Array) -> Any:
     """Sum of magnitudes, in float64."""
-    lanes = np.zeros(_LANES, np.float64)
+    lanes[:] = 0
     whole = values.size // _LANES * _LANES
     for start in range(0, whole, _LANES):
         for lane in range(_LANES):
             lanes[lane] += abs(np.float64(values[start + lane]))
-    total = lanes.sum()
     for i in range(whole, values.size):
-        total += abs(np.float64(values[i]))
-    return total
+        lanes[i - whole] += abs(np.float64(values[i]))
+    return _folded(lanes)
 
 
 @compiled
-def _dot(left: Array, right: Array) -> Any:
+def _dot(left: Array, right: Array, lanes: Array) -> Any:
     """Inner product, in float64."""
-    lanes = np.zeros(_LANES, np.float64)
+    lanes[:] = 0
     whole = left.size // _LANES * _LANES
     for start in range(0, whole, _LANES):
         for lane in range(_LANES):
             lanes[lane] += np.float64(left[start + lane]) * np.float64(right[start + lane])
-    total = lanes.sum()
     for i in range(whole, left.size):
-        total += np.float64(left[i]) * np.float64(right[i])
-    return total
+        lanes[i - whole] += np.float64(left[i]) * np.float64(right[i])
+    return _folded(lanes)
+
+
+@compiled
+def _folded(lanes: Array) -> Any:
+    """The sum of all partial sums, halves added to each other."""
+    half = lanes.size // 2
+    while half:
+        for lane in range(half):
+            lanes[lane] += lanes[lane + half]
+        half //= 2
+    return lanes[0]
 
 
 @compiled
@@ -77,6 +87,7 @@ def gram(rows: Array, based: bool, row: int, sums: Array) -> None:
     """
     models = rows.shape[0] - (1 if based else 0)
     base, values = np.empty(BLOCK, np.float32), np.empty((models, BLOCK), np.float32)
+    lanes = np.empty(_LANES, np.float64)
     stretch = row if row else rows.shape[1]
     for index in range(rows.shape[1] // stretch if stretch else 0):
         end = (index + 1) * stretch
@@ -84,11 +95,11 @@ def gram(rows: Array, based: bool, row: int, sums: Array) -> None:
             stop = min(start + BLOCK, end)
             size = stop - start
             if based:
-                widen(rows[0, start:stop], base[:size])
+                widen(rows[0, start:stop], base)
             for model in range(models):
                 difference(rows, model, based, start, stop, base, values[model])
                 for other in range(model + 1):
-                    sums[index, model, other] += _dot(values[model, :size], values[other, :size])
+                    sums[index, model, other] += _dot(values[model, :size], values[other, :size], lanes)
 
 
 @compiled
@@ -96,13 +107,13 @@ def histogram(rows: Array, based: bool, counts: Array) -> None:
     """Count magnitudes by the upper 15 bits of their float32, into ``(K, 32768)`` int64."""
     models = rows.shape[0] - (1 if based else 0)
     base, values = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    bits = values.view(np.uint32)
     for start in range(0, rows.shape[1], BLOCK):
         stop = min(start + BLOCK, rows.shape[1])
         if based:
-            widen(rows[0, start:stop], base[: stop - start])
+            widen(rows[0, start:stop], base)
         for model in range(models):
             difference(rows, model, based, start, stop, base, values)
-            bits = values.view(np.uint32)
             for i in range(stop - start):
                 counts[model, (bits[i] & _MAGNITUDE) >> _HALF] += 1
 
@@ -117,20 +128,22 @@ def refine(rows: Array, based: bool, wanted: Array, counts: Array) -> None:
         wanted: ``(K, T)`` uint32: upper bits.
         counts: ``(K, T, 65536)`` int64, added to.
     """
-    models = rows.shape[0] - (1 if based else 0)
+    models, targets = wanted.shape
     base, values = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    bits = values.view(np.uint32)
     for start in range(0, rows.shape[1], BLOCK):
         stop = min(start + BLOCK, rows.shape[1])
         if based:
-            widen(rows[0, start:stop], base[: stop - start])
+            widen(rows[0, start:stop], base)
         for model in range(models):
             difference(rows, model, based, start, stop, base, values)
-            bits = values.view(np.uint32)
-            for target in range(wanted.shape[1]):
-                upper = wanted[model, target]
+            for target in range(targets):
+                begin = np.int64(wanted[model, target]) << 16
                 for i in range(stop - start):
-                    if (bits[i] & _MAGNITUDE) >> _HALF == upper:
-                        counts[model, target, bits[i] & _LOW] += 1
+                    place = np.int64(bits[i] & _MAGNITUDE) - begin
+                    inside = 0 <= place < _LOWER_BINS
+                    # no branch; others add nothing, here and there: in one bin each would wait for the last
+                    counts[model, target, place if inside else i] += np.int64(inside)
 
 
 @compiled
@@ -144,20 +157,22 @@ def survival(base: Array, exact: Array, written: Array, sums: Array) -> None:
         sums: entries that change, entries whose change is lost, sum of squares of the change, and of the
             error that the cast makes.
     """
-    start_from, after = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    before, after = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    lanes = np.empty(_LANES, np.float64)
     for start in range(0, exact.size, BLOCK):
         stop = min(start + BLOCK, exact.size)
-        widen(base[start:stop], start_from)
+        size, merged = stop - start, exact[start:stop]
+        widen(base[start:stop], before)
         widen(written[start:stop], after)
-        changed = lost = 0
-        for i in range(stop - start):
-            moves = exact[start + i] != start_from[i]
-            changed += 1 if moves else 0
-            lost += 1 if moves and after[i] == start_from[i] else 0
+        changed, lost = np.int32(0), np.int32(0)  # as wide as what is compared, to fit into the same vectors
+        for i in range(size):
+            changed += np.int32(merged[i] != before[i])
+        for i in range(size):
+            lost += np.int32((merged[i] != before[i]) & (after[i] == before[i]))
         sums[0] += changed
         sums[1] += lost
-        for i in range(stop - start):
-            start_from[i] = exact[start + i] - start_from[i]
-            after[i] -= exact[start + i]
-        sums[2] += _dot(start_from[: stop - start], start_from[: stop - start])
-        sums[3] += _dot(after[: stop - start], after[: stop - start])
+        for i in range(size):
+            before[i] = merged[i] - before[i]
+            after[i] -= merged[i]
+        sums[2] += _dot(before[:size], before[:size], lanes)
+        sums[3] += _dot(after[:size], after[:size], lanes)
