@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,9 @@ def merge(
     out: Annotated[Path, typer.Argument(help="The directory to write; it must not exist, or be empty.")],
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Tensors merged at a time: one a processor by default; with ray, 1 a task."),
+        typer.Option(
+            min=1, help="Tensors merged at a time: by default one more than processors; with ray, 1 a task."
+        ),
     ] = None,
     shard_size: Annotated[float, typer.Option(min=0.001, help="Size of a weight file, in GB.")] = 5.0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
@@ -26,10 +30,10 @@ def merge(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Merge models into a Hugging Face model directory."""
-    from mergery.cli.screen import console, merge_progress, print_risks, print_survival, size
+    from mergery.cli.screen import console, print_risks, print_survival, size
     from mergery.engine import merge as run
 
-    with merge_progress(hidden=quiet) as progress:
+    with _progress(hidden=quiet) as progress:
         merged = run(
             recipe,
             out,
@@ -44,3 +48,19 @@ def merge(
         if merged.survived:
             print_survival(merged.survived)
         console.print(f"wrote {size(merged.bytes)} in {len(merged.files)} file(s) to {out}", markup=False)
+
+
+@contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar that goes away at the end, on a terminal; it is told the bytes written, and of how many."""
+    from mergery.cli.screen import console
+
+    if hidden or not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    columns = ("merging", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("merging", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

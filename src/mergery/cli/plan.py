@@ -14,19 +14,20 @@ __all__ = ["plan"]
 def plan(
     recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, as for mergekit.")],
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Tensors merged at a time; all processors by default.")
+        int | None, typer.Option(min=1, help="Tensors merged at a time; by default one more than processors.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a merge will read, write and need; read no weight."""
     from mergery.cli.screen import console, print_risks, size
-    from mergery.engine import available_threads, make_plan
+    from mergery.engine import make_plan
     from mergery.engine.estimate import expected_seconds
+    from mergery.engine.machine import merging_threads
     from mergery.recipe import Recipe
 
     asked = Recipe.load(recipe)
     made = make_plan(asked)
-    threads = threads or available_threads()
+    threads = threads or merging_threads()
     seconds = expected_seconds(made)
     risks = [*asked.notes, *made.risks]
     facts = {

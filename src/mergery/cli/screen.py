@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mergery.engine.survival import Survival
     from mergery.evolve import Progress
 
-__all__ = ["console", "merge_progress", "print_risks", "print_survival", "search_progress", "size"]
+__all__ = ["console", "print_risks", "print_survival", "search_progress", "size"]
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -43,21 +43,6 @@ def print_survival(whole: Survival) -> None:
         )
     if whole.advice:
         print_risks([whole.advice])
-
-
-@contextmanager
-def merge_progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar that goes away at the end, on a terminal; it is told the bytes written, and of how many."""
-    if hidden or not console.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = ("merging", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("merging", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def merge(
     Args:
         recipe: what to merge, or the path of its YAML file.
         out: the directory to write; it must not exist, or be empty.
-        threads: tensors merged at a time; by default as many as there are processors. With Ray, each
+        threads: tensors merged at a time; by default one more than there are processors. With Ray, each
             task's; by default 1.
         shard_bytes: size of a weight file.
         device: where to compute (``cpu``, ``cuda`` for all such devices, ``cuda:1``, …).

@@ -14,13 +14,13 @@ import xxhash
 
 from mergery.checkpoint.checkpoint import SINGLE_FILE
 from mergery.checkpoint.safetensors import ShardLayout, TensorInfo
+from mergery.engine.direct import OutputFile, Stream
 from mergery.engine.output import writing
 from mergery.stack.rows import Bits
 
 __all__ = ["Evidence", "PlacedSink", "ShardFiles", "TensorWriter", "shard_layouts"]
 
 _METADATA = {"format": "pt"}
-_IN_FLIGHT = 1 << 24  # bytes that a tensor hands to the disk at a time
 
 Evidence: TypeAlias = Mapping[str, object]
 """What is known about a finished tensor, as plain data for the record."""
@@ -74,7 +74,7 @@ class ShardFiles:
         self._places = {
             name: (layout.file, start) for layout in self._layouts for name, start in layout.starts.items()
         }
-        self._open: dict[str, int] = {}
+        self._open: dict[str, OutputFile] = {}
         self._lock = threading.Lock()
 
     def lay_out(self) -> None:
@@ -91,25 +91,20 @@ class ShardFiles:
                     _allocate(descriptor, layout.bytes)
                 finally:
                     os.close(descriptor)
-            self._write(layout.file, 0, memoryview(layout.header))
-            self._close(layout.file)
+                self._file(layout.file).write(0, memoryview(layout.header))
+                self._close(layout.file)
 
-    def write(self, name: str, offset: int, data: memoryview) -> None:
-        """Write bytes of a tensor, from its byte ``offset`` on."""
+    def stream(self, name: str) -> tuple[Path, Stream]:
+        """A tensor's file, and its place there."""
         file, start = self._places[name]
-        self._write(file, start + offset, data)
-
-    def begin_writing(self, name: str, first: int, end: int) -> None:
-        """Have the disk begin with bytes of a tensor, so that the end need not wait for all of them."""
-        if hasattr(os, "posix_fadvise"):
-            file, start = self._places[name]
-            # what is not on the disk yet is not forgotten, but written
-            os.posix_fadvise(self._descriptor(file), start + first, end - first, os.POSIX_FADV_DONTNEED)
+        path = self.directory / file
+        with writing(path):
+            return path, Stream(self._file(file), start)
 
     def finish(self, file: str) -> None:
         """Close a file that is whole, and make sure that it is on the disk."""
         with writing(self.directory / file):
-            os.fsync(self._descriptor(file))
+            self._file(file).sync()
         self._close(file)
 
     def close(self) -> None:
@@ -117,27 +112,18 @@ class ShardFiles:
         for file in list(self._open):
             self._close(file)
 
-    def _write(self, file: str, start: int, data: memoryview) -> None:
-        done = 0
-        with writing(self.directory / file):
-            descriptor = self._descriptor(file)
-            while done < len(data):
-                done += os.pwrite(descriptor, data[done:], start + done)
-
-    def _descriptor(self, file: str) -> int:
+    def _file(self, file: str) -> OutputFile:
         with self._lock:
             if file not in self._open:
-                # never made here: after this merge's end its directory is gone, and so is the file; and never
-                # for reading: NFS would write back, with our bytes, old ones of other machines on their page
-                self._open[file] = os.open(self.directory / file, os.O_WRONLY | os.O_CLOEXEC)
+                self._open[file] = OutputFile(self.directory / file)
             return self._open[file]
 
     def _close(self, file: str) -> None:
         with self._lock:
-            descriptor = self._open.pop(file, None)
-        if descriptor is not None:
+            held = self._open.pop(file, None)
+        if held is not None:
             with writing(self.directory / file):
-                os.close(descriptor)
+                held.close()
 
 
 class TensorWriter:
@@ -150,27 +136,22 @@ class TensorWriter:
     """
 
     def __init__(self, files: ShardFiles, name: str, complete: Callable[[str, Evidence], None]) -> None:
-        self._files, self._name, self._complete = files, name, complete
+        self._name, self._complete = name, complete
+        self._path, self._stream = files.stream(name)
         self._digest = xxhash.xxh3_128()
-        self._begun = self._written = 0
 
-    def write(self, start: int, piece: Bits) -> None:
+    def write(self, start: int, piece: Bits) -> None:  # noqa: ARG002 - pieces come in order
         """See :class:`~mergery.engine.sink.Writer`."""
         data = piece.view(np.uint8).data
         self._digest.update(data)
-        self._files.write(self._name, start * piece.itemsize, data)
-        self._written = start * piece.itemsize + len(data)
-        if self._written - self._begun >= _IN_FLIGHT:
-            self._begin_writing()
+        with writing(self._path):
+            self._stream.write(data)
 
     def close(self, evidence: Evidence) -> None:
         """See :class:`~mergery.engine.sink.Writer`."""
-        self._begin_writing()
+        with writing(self._path):
+            self._stream.close()
         self._complete(self._name, {"xxh3": self._digest.hexdigest(), **evidence})
-
-    def _begin_writing(self) -> None:
-        self._files.begin_writing(self._name, self._begun, self._written)
-        self._begun = self._written
 
 
 class PlacedSink:

@@ -276,8 +276,8 @@ class NativeCompute:
             np.array(
                 [sparsity.floor, sparsity.ceiling, sparsity.keep, sparsity.spread, sparsity.scale], np.float64
             ).T.copy(),
-            sparsity.inverse,
             np.array([self._key.stream(model) for model in range(self._count)], np.uint64),
+            sparsity.inverse,
         )
 
     def _cast(self, exact: Bits, dtype: str) -> Bits:

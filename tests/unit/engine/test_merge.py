@@ -200,7 +200,7 @@ def test_weights_that_cancel_are_an_error_with_the_tensors_name(trio, tmp_path):
     base, one, _ = map(str, trio)
     models = [{"model": base, "parameters": {"weight": 1}}, {"model": one, "parameters": {"weight": -1}}]
     with pytest.raises(
-        RecipeError, match=r"model\.embed_tokens\.weight: linear: the weights 1, -1 sum to zero"
+        RecipeError, match=r"^model\.[a-z0-9_.]+\.weight: linear: the weights 1, -1 sum to zero"
     ):
         merge(Recipe.from_dict({"merge_method": "linear", "models": models}), tmp_path / "out")
 

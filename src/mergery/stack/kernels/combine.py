@@ -73,8 +73,7 @@ def combine(
         row: elements that are ranked together, dividing m; 0 where nothing is ranked.
         weight: ``(K,)`` float32.
         share: ``(K,)`` float32: what each model adds to the divisor where it agrees.
-        sparse: ``(K, 5)`` float64 with each model's floor, ceiling, keep, spread and scale (one array,
-            since each that is handed on costs time), inverse (bool), streams (``(K,)`` uint64).
+        sparse: settings, streams and inverse of :func:`~mergery.stack.kernels.drop.sparsify`.
         mode: drops (bool: anything is sparsified), elect (bool), divide (bool: by the shares that agree),
             divisor, factor (float32).
         out: result.
@@ -82,7 +81,8 @@ def combine(
     drops, elect, divide, divisor, factor = mode
     models = rows.shape[0] - (1 if based else 0)
     block = row if row else BLOCK
-    work = workspace(block, row > 0)
+    settings, streams, inverse = sparse
+    numbers, sorting, counts = workspace(block, row > 0)
     base, values = np.empty(block, np.float32), np.empty((models if elect else 1, block), np.float32)
     majority, total, shares = (
         np.empty(block, np.float32),
@@ -99,7 +99,7 @@ def combine(
             held = values[model if elect else 0, :size]
             difference(rows, model, based, start, stop, base, held)
             if drops:
-                sparsify(held, model, first + start, sparse, work)
+                sparsify(held, model, first + start, settings, streams, inverse, numbers, sorting, counts)
             _add(held, weight[model], summed, model == 0)
         merged = summed
         if elect:

@@ -89,19 +89,39 @@ def _drop_by_rank(
 
 
 @compiled
-def sparsify(values: Array, model: int, first: int, sparse: Any, work: Any) -> None:
-    """Drop entries of one model's block, or row, in place."""
-    numbers, sorting = work
-    shares, inverse, streams = sparse
-    floor, ceiling = np.float32(shares[model, 0]), np.float32(shares[model, 1])
-    keep, spread, scale = shares[model, 2], shares[model, 3], np.float32(shares[model, 4])
+def sparsify(
+    values: Array,
+    model: int,
+    first: int,
+    settings: Array,
+    streams: Array,
+    inverse: bool,
+    numbers: Array,
+    sorting: Array,
+    counts: Array,
+) -> None:
+    """Drop entries of one model's block, or row, in place.
+
+    Args:
+        values: the entries.
+        model: whose they are.
+        first: index of the first in its tensor, for random numbers.
+        settings: ``(K, 5)`` float64: each model's floor, ceiling, keep, spread and scale.
+        streams: ``(K,)`` uint64: of random numbers.
+        inverse: whether what is kept by rank is divided by its probability.
+        numbers: buffer of :func:`workspace`, as are the next two. Not tuples: counting the references to the
+            arrays in them would take a third of the time.
+        sorting: buffer.
+        counts: buffer.
+    """
+    floor, ceiling = np.float32(settings[model, 0]), np.float32(settings[model, 1])
+    keep, spread, scale = settings[model, 2], settings[model, 3], np.float32(settings[model, 4])
     if floor > 0 or ceiling < np.inf:
         _band(values, floor, ceiling)
     if spread > 0:
         uniform(streams[model], first, numbers)
-        keys, order, spare, counts, ranks = sorting
-        _ranks(values, keys, order, spare, counts, ranks)
-        _drop_by_rank(values, numbers, ranks, keep, spread, inverse, scale)
+        _ranks(values, sorting[0], sorting[1], sorting[2], counts, sorting[3])
+        _drop_by_rank(values, numbers, sorting[3], keep, spread, inverse, scale)
     elif keep < 1:
         uniform(streams[model], first, numbers)
         _drop(values, numbers, np.uint32(np.ceil(keep * 2.0**24)), scale)
@@ -112,12 +132,6 @@ def sparsify(values: Array, model: int, first: int, sparse: Any, work: Any) -> N
 
 @compiled
 def workspace(block: int, ranked: bool) -> Any:
-    """Buffers for :func:`sparsify`: of random numbers; and of keys, two orders, counts and ranks."""
+    """Buffers for :func:`sparsify`: random numbers; keys, two orders and ranks; counts."""
     size = block if ranked else 1
-    return np.empty(block, np.uint32), (
-        np.empty(size, np.uint32),
-        np.empty(size, np.uint32),
-        np.empty(size, np.uint32),
-        np.empty(_RADIX_BINS, np.int64),
-        np.empty(size, np.uint32),
-    )
+    return np.empty(block, np.uint32), np.empty((4, size), np.uint32), np.empty(_RADIX_BINS, np.int64)

@@ -23,7 +23,8 @@ def magnitudes(rows: Array, based: bool, first: int, row: int, sparse: Any, sums
     """Add each model's sums of magnitudes before and after sparsifying to ``sums``, ``(K, 2)`` float64."""
     models = rows.shape[0] - (1 if based else 0)
     block = row if row else BLOCK
-    work = workspace(block, row > 0)
+    settings, streams, inverse = sparse
+    numbers, sorting, counts = workspace(block, row > 0)
     base, values = np.empty(block, np.float32), np.empty(block, np.float32)
     lanes = np.empty(_LANES, np.float64)
     for start in range(0, rows.shape[1], block):
@@ -34,7 +35,8 @@ def magnitudes(rows: Array, based: bool, first: int, row: int, sparse: Any, sums
         for model in range(models):
             difference(rows, model, based, start, stop, base, values)
             sums[model, 0] += _total(values[:size], lanes)
-            sparsify(values[:size], model, first + start, sparse, work)
+            held = values[:size]
+            sparsify(held, model, first + start, settings, streams, inverse, numbers, sorting, counts)
             sums[model, 1] += _total(values[:size], lanes)
 
 
