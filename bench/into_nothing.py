@@ -12,18 +12,19 @@ import time
 from pathlib import Path
 
 from mergery import Recipe
-from mergery.engine import Plan, available_threads, make_plan
+from mergery.engine import Plan, make_plan
+from mergery.engine.execute import execute
+from mergery.engine.inputs import Inputs
+from mergery.engine.machine import merging_threads
+from mergery.engine.sink import NullSink
+from mergery.engine.source import DiskSource
 
 
 def run(plan: Plan) -> None:
     """Execute the plan, and keep nothing."""
-    try:
-        from mergery.engine.execute import execute
-        from mergery.engine.sink import NullSink
-        from mergery.engine.source import DiskSource
-    except ImportError as problem:
-        raise SystemExit(f"this engine cannot merge into nothing: {problem}") from problem
-    execute(plan, DiskSource(), NullSink(), threads=available_threads())
+    threads = merging_threads()
+    with DiskSource() as source:
+        execute(plan, Inputs(source, device="cpu", threads=threads), NullSink(), threads=threads)
 
 
 def main() -> None:

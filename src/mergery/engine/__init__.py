@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from mergery.engine.machine import available_threads
 from mergery.engine.merge import Merged, merge
 from mergery.engine.plan import Job, Plan, make_plan
 
 if TYPE_CHECKING:
     from mergery.engine.live import LiveMerge
 
-__all__ = ["Job", "LiveMerge", "Merged", "Plan", "available_threads", "make_plan", "merge"]
+__all__ = ["Job", "LiveMerge", "Merged", "Plan", "make_plan", "merge"]
 
 
 def __getattr__(name: str) -> object:
