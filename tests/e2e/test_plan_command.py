@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from mergery.cli import main
 
@@ -69,3 +70,20 @@ def test_models_that_do_not_fit_are_refused_with_all_names(run, make_model, tmp_
     assert err.count("it has no tensor model.layers.3.") == 9
     assert "has model.layers.0 to model.layers.3" in err
     assert "fix: merge models of one architecture, saved the same way; or say under unmatched:" in err
+
+
+def test_a_plan_says_when_one_expert_drowns_another(run, make_model, tmp_path):
+    base, loud = make_model("base"), make_model("loud", 1)
+    stored = {name: load_file(path / "model.safetensors") for name, path in (("base", base), ("loud", loud))}
+    quiet = make_model("quiet", 1)
+    change = {name: tensor + 0.1 * (stored["loud"][name] - tensor) for name, tensor in stored["base"].items()}
+    save_file(change, quiet / "model.safetensors", metadata={"format": "pt"})
+    recipe = tmp_path / "recipe.yml"
+    models = [{"model": str(path), "parameters": {"weight": 1}} for path in (loud, quiet)]
+    data = {"merge_method": "task_arithmetic", "base_model": str(base), "models": models}
+    recipe.write_text(yaml.safe_dump(data))
+    code, out, _ = run("plan", recipe)
+    assert code == 0
+    assert f"the changes of {loud} from the base are 10.0 times as large as those of {quiet}" in out
+    recipe.write_text(yaml.safe_dump({**data, "models": models[:1]}))
+    assert "times as large" not in run("plan", recipe)[1]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-LARGE = 140_000  # more than one chunk
+LARGE = 280_000  # more than one chunk
 
 
 def made(sizes, seed: int = 3, models: int = 3) -> list[np.ndarray]:

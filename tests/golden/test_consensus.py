@@ -8,7 +8,7 @@ import pytest
 from mergery.errors import RecipeError
 
 SIZES = (40, 300, 7)
-LARGE = 140_000  # more than one chunk
+LARGE = 280_000  # more than one chunk
 WEIGHT = (0.9, -0.4, 1.3)
 LAMBDA = (0.2, 0.6, 0.4)
 

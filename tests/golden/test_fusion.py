@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-LARGE = (450, 311)  # more than one chunk
+LARGE = (900, 311)  # more than one chunk
 
 
 def pair(shape, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 SHAPE = (12, 25)
-LARGE = (450, 311)  # more than one chunk
+LARGE = (900, 311)  # more than one chunk
 
 
 def fine_tunes(count: int, shape, common: float, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

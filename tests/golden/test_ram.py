@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-LARGE = 140_000  # more than one chunk
+LARGE = 280_000  # more than one chunk
 
 
 def sparse_changes(count: int, n: int, density: float) -> np.ndarray:

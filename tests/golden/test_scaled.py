@@ -14,7 +14,7 @@ PLACES = [
     Place("only", 0, 1),
 ]
 WEIGHT = (0.9, -0.4, 1.3)
-LARGE = 140_000  # more than one chunk
+LARGE = 280_000  # more than one chunk
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-LARGE = 140_000  # more than one chunk
+LARGE = 280_000  # more than one chunk
 
 
 def task_vectors(n: int, scale: float = 1.0) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from mergery.errors import RecipeError
 
 SHAPE = (12, 25)
-LARGE = (450, 311)  # more than one chunk, whose ends fall inside rows
+LARGE = (900, 311)  # more than one chunk, whose ends fall inside rows
 
 
 def random_models(count: int, shape=SHAPE, seed: int = 3, common: float = 1.0) -> np.ndarray:

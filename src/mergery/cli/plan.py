@@ -18,9 +18,10 @@ def plan(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a merge will read, write and need; read no weight."""
+    """Say what a merge will read, write and need, and what is risky; read headers and a sample of weights."""
     from mergery.cli.screen import console, print_risks, size
     from mergery.engine import make_plan
+    from mergery.engine.balance import balance_risks
     from mergery.engine.estimate import expected_seconds
     from mergery.engine.machine import merging_threads
     from mergery.recipe import Recipe
@@ -29,7 +30,7 @@ def plan(
     made = make_plan(asked)
     threads = threads or merging_threads()
     seconds = expected_seconds(made)
-    risks = [*asked.notes, *made.risks]
+    risks = [*asked.notes, *made.risks, *balance_risks(made)]
     facts = {
         "method": made.method.name,
         "models": [str(ref) for ref in made.models],

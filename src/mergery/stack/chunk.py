@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "Chunk"]
 
-CHUNK = 1 << 17
+CHUNK = 1 << 18
 """Elements of a chunk. Sums are made chunk by chunk, so their last bits depend on it: not a setting."""
 
 

@@ -18,7 +18,7 @@ from mergery.stack.native import NativeCompute, Workspace
 from mergery.stack.rows import ArrayRows
 
 K = 3
-SHAPE = (173, 1000)  # more than one chunk, and not a whole number of them
+SHAPE = (346, 1000)  # more than one chunk, and not a whole number of them
 N = math.prod(SHAPE)
 KEY = RandomKey(3, "layer.weight")
 
