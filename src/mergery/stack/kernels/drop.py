@@ -14,8 +14,10 @@ _GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _SHIFT_1, _SHIFT_2, _SHIFT_3, _TO_24_BITS = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
-_RADIX_BITS = 11
+_RADIX_BITS = 8  # rows have some thousand entries: with more bins, these would cost more than the entries
 _RADIX_BINS = 1 << _RADIX_BITS
+_LAST_BIN = np.uint32(_RADIX_BINS - 1)
+_DIGITS = 4
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
@@ -49,27 +51,31 @@ def _ranks(values: Array, keys: Array, order: Array, spare: Array, counts: Array
     """Rank of each entry by magnitude, the smallest 0; equal ones in their order. Radix sort, stable."""
     size = values.size
     bits = values.view(np.uint32)
+    counts[:] = 0
     for i in range(size):
-        keys[i] = bits[i] & _MAGNITUDE
+        key = bits[i] & _MAGNITUDE
+        keys[i] = key
         order[i] = i
-    for digit in range(3):
+        for digit in range(_DIGITS):
+            counts[digit, (key >> np.uint32(digit * _RADIX_BITS)) & _LAST_BIN] += 1
+    source, target = order, spare
+    for digit in range(_DIGITS):
         shift = np.uint32(digit * _RADIX_BITS)
-        counts[:] = 0
-        for i in range(size):
-            counts[(keys[i] >> shift) & np.uint32(_RADIX_BINS - 1)] += 1
-        place = 0
+        if counts[digit, (keys[0] >> shift) & _LAST_BIN] == size:
+            continue  # all alike, as the last bits of differences of bfloat16 are
+        place = np.uint32(0)
         for bin_ in range(_RADIX_BINS):
-            count = counts[bin_]
-            counts[bin_] = place
+            count = counts[digit, bin_]
+            counts[digit, bin_] = place
             place += count
         for i in range(size):
-            entry = order[i]
-            bin_ = (keys[entry] >> shift) & np.uint32(_RADIX_BINS - 1)
-            spare[counts[bin_]] = entry
-            counts[bin_] += 1
-        order[:size] = spare[:size]
+            entry = source[i]
+            bin_ = (keys[entry] >> shift) & _LAST_BIN
+            target[counts[digit, bin_]] = entry
+            counts[digit, bin_] += 1
+        source, target = target, source
     for i in range(size):
-        ranks[order[i]] = i
+        ranks[source[i]] = i
 
 
 @compiled
@@ -134,4 +140,8 @@ def sparsify(
 def workspace(block: int, ranked: bool) -> Any:
     """Buffers for :func:`sparsify`: random numbers; keys, two orders and ranks; counts."""
     size = block if ranked else 1
-    return np.empty(block, np.uint32), np.empty((4, size), np.uint32), np.empty(_RADIX_BINS, np.int64)
+    return (
+        np.empty(block, np.uint32),
+        np.empty((4, size), np.uint32),
+        np.empty((_DIGITS, _RADIX_BINS), np.uint32),
+    )
