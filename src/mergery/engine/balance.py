@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mergery.checkpoint import ModelRef
 from mergery.engine.inputs import Inputs
-from mergery.engine.operand import stored_tensors
+from mergery.engine.operand import Adapted, Computed, Gathered, Operand, stored_tensors
 from mergery.engine.plan import Job, Plan
 from mergery.engine.source import DiskSource
 from mergery.stack.chunk import CHUNK
@@ -29,33 +31,35 @@ def balance_risks(plan: Plan) -> Iterator[str]:
     norms = sampled_norms(plan)
     if not norms:
         return
-    largest, smallest = max(norms, key=norms.__getitem__), min(norms, key=norms.__getitem__)
-    if norms[largest] > _MUCH * norms[smallest]:
-        times = f"{norms[largest] / norms[smallest]:.1f} times" if norms[smallest] else "beyond measure"
+    loud, most = max(norms, key=lambda expert: expert[1])
+    quiet, least = min(norms, key=lambda expert: expert[1])
+    if least > 0 and most > _MUCH * least:
         yield (
-            f"the changes of {largest} from the base are {times} as large as those of {smallest} (in a "
-            "sample): with equal weights, it dominates the merge"
+            f"the changes of {loud} from the base are {most / least:.1f} times as large as those of {quiet} "
+            "(in a sample): with equal weights, it dominates the merge"
         )
 
 
-def sampled_norms(plan: Plan) -> dict[str, float]:
+def sampled_norms(plan: Plan) -> list[tuple[str, float]]:
     """The Euclidean norm of each expert's change from the base, over a sample of the weights.
 
     Args:
         plan: the merge.
 
     Returns:
-        By the experts' labels, in their order; empty where there is no base, or one expert only.
+        Each expert's label and norm, in their order; empty where there is no base, or one expert only.
     """
     jobs = [job for job in plan.jobs if job.base is not None and job.method is plan.method]
     jobs = [job for job in jobs if len(job.inputs) == len(jobs[0].inputs) > 1 and len(job.output.shape) > 1]
     if not jobs:
-        return {}
+        return []
     chosen = [jobs[index] for index in np.linspace(0, len(jobs) - 1, min(_TENSORS, len(jobs))).astype(int)]
     with DiskSource() as source:
         inputs = Inputs(source)
         squares = sum(_squares(plan, job, inputs) for job in chosen)
-    return dict(zip(_labels(plan, chosen[0]), np.sqrt(squares).tolist(), strict=True))
+    owners = {info.file: ref for ref, model in plan.models.items() for info in model.tensors.values()}
+    labels = [_label(operand, owners) for operand in chosen[0].inputs]
+    return list(zip(labels, np.sqrt(squares).tolist(), strict=True))
 
 
 def _squares(plan: Plan, job: Job, inputs: Inputs) -> NDArray[np.float64]:
@@ -68,8 +72,15 @@ def _squares(plan: Plan, job: Job, inputs: Inputs) -> NDArray[np.float64]:
     return np.asarray((changes**2).sum(axis=1))
 
 
-def _labels(plan: Plan, job: Job) -> Sequence[str]:
-    """What to call the experts: the models that their tensors are stored in."""
-    owners = {info.file: str(ref) for ref, model in plan.models.items() for info in model.tensors.values()}
-    files = (next(stored_tensors(operand)).file for operand in job.inputs)
-    return [owners.get(file, str(file)) for file in files]
+def _label(operand: Operand, owners: Mapping[Path, ModelRef]) -> str:
+    """What to call an expert: its adapter, or the model that its tensor is stored in."""
+    match operand:
+        case Adapted():
+            return str(operand.adapter)
+        case Computed():
+            return f"the nested {operand.plan.method.name}"
+        case Gathered():
+            return _label(operand.own, owners)
+        case _:
+            file = next(stored_tensors(operand)).file
+            return str(owners.get(file, file))

@@ -18,6 +18,7 @@ __all__ = ["OutputFile", "Stream"]
 _BLOCK = max(4096, mmap.PAGESIZE)
 _BUFFER = 1 << 22
 _LEAST = 1 << 20  # fewer bytes are not worth waiting for the disk
+_spare = threading.local()  # each thread's buffer between two streams; it begins at a page's border
 
 
 class OutputFile:
@@ -70,7 +71,7 @@ class Stream:
 
     def __init__(self, file: OutputFile, place: int) -> None:
         self._file = file
-        self._buffer = _buffer()
+        self._buffer = _spare.__dict__.pop("buffer", None) or memoryview(mmap.mmap(-1, _BUFFER))
         self._window = place // _BLOCK * _BLOCK  # the place of the buffer's first byte
         self._begin = self._end = place - self._window
 
@@ -87,8 +88,9 @@ class Stream:
                 self._begin = self._end = 0
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left; the thread's next stream gets the buffer."""
         self._flush()
+        _spare.buffer = self._buffer
 
     def _flush(self) -> None:
         """Write what is held: whole blocks directly, the ends beside them through the cache."""
@@ -103,17 +105,6 @@ class Stream:
         ):
             if start < stop:
                 write(self._window + start, self._buffer[start:stop])
-
-
-_own = threading.local()
-
-
-def _buffer() -> memoryview:
-    """This thread's buffer, which begins at a page's border; a thread writes one stream at a time."""
-    if not hasattr(_own, "buffer"):
-        _own.buffer = memoryview(mmap.mmap(-1, _BUFFER))
-    held: memoryview = _own.buffer
-    return held
 
 
 def _open_directly(path: Path) -> int | None:

@@ -112,3 +112,17 @@ def test_a_disk_that_refuses_blocks_gets_them_through_the_cache(
     file.close()
     assert refused
     assert path.read_bytes() == data
+
+
+def test_two_streams_of_one_thread_do_not_share_what_they_hold(tmp_path: Path) -> None:
+    path = blank(tmp_path / "file", 4 * MIB)
+    file = OutputFile(path)
+    one, two = Stream(file, 0), Stream(file, 2 * MIB)
+    parts = [drawn(2 * MIB, 1), drawn(2 * MIB, 2)]
+    for start in range(0, 2 * MIB, MIB):
+        for stream, part in zip((one, two), parts, strict=True):
+            stream.write(memoryview(part)[start : start + MIB])
+    one.close()
+    two.close()
+    file.close()
+    assert path.read_bytes() == b"".join(parts)
