@@ -116,7 +116,7 @@ def sparsify(
         streams: ``(K,)`` uint64: of random numbers.
         inverse: whether what is kept by rank is divided by its probability.
         numbers: buffer of :func:`workspace`, as are the next two. Not tuples: counting the references to the
-            arrays in them would take a third of the time.
+            arrays in them costs more than it looks.
         sorting: buffer.
         counts: buffer.
     """
