@@ -18,7 +18,6 @@ demo: $(VENV)/.installed  ## breed a model out of tiny experts, and show what it
 	$(BIN)/mergery demo --out $(DEMO)
 
 test: $(VENV)/.tools  ## run the tests
-	find src -name '*.nb[ic]' -delete  # a compiled loop does not notice that one that it calls has changed
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 faults: $(VENV)/.tools  ## kill a merge at each of its moments, fill its disk, interrupt it (ten minutes)

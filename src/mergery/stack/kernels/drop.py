@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mergery.stack.kernels.compiled import Array, compiled
+from mergery.stack.kernels.rank import ranks, sorting_buffers
 
 __all__ = ["sparsify", "uniform", "workspace"]
 
@@ -14,11 +15,6 @@ _GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _SHIFT_1, _SHIFT_2, _SHIFT_3, _TO_24_BITS = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
-_RADIX_BITS = 8  # rows have some thousand entries: with more bins, these would cost more than the entries
-_RADIX_BINS = 1 << _RADIX_BITS
-_LAST_BIN = np.uint32(_RADIX_BINS - 1)
-_DIGITS = 4
-_MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
 @compiled
@@ -47,47 +43,15 @@ def _drop(values: Array, numbers: Array, limit: Any, scale: Any) -> None:
 
 
 @compiled
-def _ranks(values: Array, keys: Array, order: Array, spare: Array, counts: Array, ranks: Array) -> None:
-    """Rank of each entry by magnitude, the smallest 0; equal ones in their order. Radix sort, stable."""
-    size = values.size
-    bits = values.view(np.uint32)
-    counts[:] = 0
-    for i in range(size):
-        key = bits[i] & _MAGNITUDE
-        keys[i] = key
-        order[i] = i
-        for digit in range(_DIGITS):
-            counts[digit, (key >> np.uint32(digit * _RADIX_BITS)) & _LAST_BIN] += 1
-    source, target = order, spare
-    for digit in range(_DIGITS):
-        shift = np.uint32(digit * _RADIX_BITS)
-        if counts[digit, (keys[0] >> shift) & _LAST_BIN] == size:
-            continue  # all alike, as the last bits of differences of bfloat16 are
-        place = np.uint32(0)
-        for bin_ in range(_RADIX_BINS):
-            count = counts[digit, bin_]
-            counts[digit, bin_] = place
-            place += count
-        for i in range(size):
-            entry = source[i]
-            bin_ = (keys[entry] >> shift) & _LAST_BIN
-            target[counts[digit, bin_]] = entry
-            counts[digit, bin_] += 1
-        source, target = target, source
-    for i in range(size):
-        ranks[source[i]] = i
-
-
-@compiled
 def _drop_by_rank(
-    values: Array, numbers: Array, ranks: Array, keep: float, spread: float, inverse: bool, scale: Any
+    values: Array, numbers: Array, places: Array, keep: float, spread: float, inverse: bool, scale: Any
 ) -> None:
     """Keep entries with a probability that grows with the rank from keep - spread to keep + spread."""
     size = values.size
     step = 2.0 * spread / (size - 1) if size > 1 else 0.0
     low = keep - spread if size > 1 else keep
     for i in range(size):
-        probability = low + step * ranks[i]
+        probability = low + step * places[i]
         if numbers[i] * 2.0**-24 < probability:
             values[i] = values[i] * (scale / np.float32(probability) if inverse else scale)
         else:
@@ -126,8 +90,7 @@ def sparsify(
         _band(values, floor, ceiling)
     if spread > 0:
         uniform(streams[model], first, numbers)
-        _ranks(values, sorting[0], sorting[1], sorting[2], counts, sorting[3])
-        _drop_by_rank(values, numbers, sorting[3], keep, spread, inverse, scale)
+        _drop_by_rank(values, numbers, ranks(values, sorting, counts), keep, spread, inverse, scale)
     elif keep < 1:
         uniform(streams[model], first, numbers)
         _drop(values, numbers, np.uint32(np.ceil(keep * 2.0**24)), scale)
@@ -138,10 +101,6 @@ def sparsify(
 
 @compiled
 def workspace(block: int, ranked: bool) -> Any:
-    """Buffers for :func:`sparsify`: random numbers; keys, two orders and ranks; counts."""
-    size = block if ranked else 1
-    return (
-        np.empty(block, np.uint32),
-        np.empty((4, size), np.uint32),
-        np.empty((_DIGITS, _RADIX_BINS), np.uint32),
-    )
+    """Buffers for :func:`sparsify`: random numbers, and those of :func:`ranks`."""
+    sorting, counts = sorting_buffers(block if ranked else 1)
+    return np.empty(block, np.uint32), sorting, counts

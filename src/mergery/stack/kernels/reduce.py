@@ -13,9 +13,10 @@ from mergery.stack.kernels.drop import sparsify, workspace
 __all__ = ["gram", "histogram", "magnitudes", "refine", "survival"]
 
 _LANES = 64  # partial sums: fewer are unrolled and then not vectorised; their number fixes the last bits
+_STRETCH = 4 * _LANES
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _HALF = np.uint32(16)
-_LOWER_BINS = 1 << 16
+_LOWER_BINS = np.uint32(1 << 16)
 
 
 @compiled
@@ -57,12 +58,17 @@ def _total(values: Array, lanes: Array) -> Any:
 def _dot(left: Array, right: Array, lanes: Array) -> Any:
     """Inner product, in float64."""
     lanes[:] = 0
-    whole = left.size // _LANES * _LANES
-    for start in range(0, whole, _LANES):
+    whole = left.size // _STRETCH * _STRETCH
+    for start in range(0, whole, _STRETCH):
         for lane in range(_LANES):
-            lanes[lane] += np.float64(left[start + lane]) * np.float64(right[start + lane])
+            i = start + lane
+            total = lanes[lane]
+            for _ in range(_STRETCH // _LANES):  # to fetch and store each partial sum less often
+                total += np.float64(left[i]) * np.float64(right[i])
+                i += _LANES
+            lanes[lane] = total
     for i in range(whole, left.size):
-        lanes[i - whole] += np.float64(left[i]) * np.float64(right[i])
+        lanes[i % _LANES] += np.float64(left[i]) * np.float64(right[i])
     return _folded(lanes)
 
 
@@ -140,12 +146,39 @@ def refine(rows: Array, based: bool, wanted: Array, counts: Array) -> None:
         for model in range(models):
             difference(rows, model, based, start, stop, base, values)
             for target in range(targets):
-                begin = np.int64(wanted[model, target]) << 16
-                for i in range(stop - start):
-                    place = np.int64(bits[i] & _MAGNITUDE) - begin
-                    inside = 0 <= place < _LOWER_BINS
-                    # no branch; others add nothing, here and there: in one bin each would wait for the last
-                    counts[model, target, place if inside else i] += np.int64(inside)
+                _count_inside(bits[: stop - start], wanted[model, target] << _HALF, counts[model, target])
+
+
+@compiled
+def _count_inside(bits: Array, begin: Any, counts: Array) -> None:
+    """Count what lies in the 65536 magnitudes from ``begin`` on.
+
+    Few lie there, or many that are all the first: differences of bfloat16 have few bits. So whole groups
+    are compared at once, and looked at one by one only where some other is inside.
+    """
+    size, first = bits.size, np.int64(0)
+    whole = size // _LANES * _LANES
+    for group in range(0, whole, _LANES):
+        inside, equal = np.int32(0), np.int32(0)
+        for lane in range(_LANES):
+            place = (bits[group + lane] & _MAGNITUDE) - begin
+            inside += np.int32(place < _LOWER_BINS)
+            equal += np.int32(place == 0)
+        if inside == equal:
+            first += equal
+        else:
+            _count_one_by_one(bits[group : group + _LANES], begin, counts)
+    counts[0] += first
+    _count_one_by_one(bits[whole:], begin, counts)
+
+
+@compiled
+def _count_one_by_one(bits: Array, begin: Any, counts: Array) -> None:
+    """The same for a few."""
+    for i in range(bits.size):
+        place = (bits[i] & _MAGNITUDE) - begin
+        if place < _LOWER_BINS:
+            counts[place] += 1
 
 
 @compiled
@@ -168,13 +201,12 @@ def survival(base: Array, exact: Array, written: Array, sums: Array) -> None:
         widen(written[start:stop], after)
         changed, lost = np.int32(0), np.int32(0)  # as wide as what is compared, to fit into the same vectors
         for i in range(size):
-            changed += np.int32(merged[i] != before[i])
-        for i in range(size):
-            lost += np.int32((merged[i] != before[i]) & (after[i] == before[i]))
+            was, now, wanted = before[i], after[i], merged[i]
+            changed += np.int32(wanted != was)
+            lost += np.int32((wanted != was) & (now == was))
+            before[i] = wanted - was
+            after[i] = now - wanted
         sums[0] += changed
         sums[1] += lost
-        for i in range(size):
-            before[i] = merged[i] - before[i]
-            after[i] -= merged[i]
         sums[2] += _dot(before[:size], before[:size], lanes)
         sums[3] += _dot(after[:size], after[:size], lanes)
