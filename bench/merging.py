@@ -84,26 +84,39 @@ def _cases(names: Sequence[str], experts: Sequence[int], size: str) -> Iterator[
 
 
 def check(case: Case, arguments: argparse.Namespace, records: Records) -> str:
-    """Merge small models with both tools and compare; what keeps ours from it, if anything does."""
+    """Merge small models with both tools and compare; what keeps ours from it, if anything does.
+
+    Both are compared with mergekit in float32, too, where the masks are not drawn at random.
+    """
     place = {**case.place, "what": "check"}
     if records.of(**place):
         return ""
     made = models.make(arguments.work, arguments.check_size, case.experts)
-    recipe = write_recipe(
-        arguments.work / "recipes" / arguments.check_size, case.name, case.row, made, case.experts
-    )
-    read = inputs(case.row, made, case.experts)
-    outs = [arguments.work / "check-ours", arguments.work / "check-theirs"]
-    commands = [timing.ours(recipe, outs[0]), timing.theirs(recipe, outs[1], *SEED)]
-    for command, out, tool in zip(commands, outs, ("mergery", "mergekit"), strict=True):
-        measured, _ = timing.timed(command, read, out, keep=True)
+    folder, read = arguments.work / "recipes" / arguments.check_size, inputs(case.row, made, case.experts)
+
+    def recipe(dtype: str) -> Path:
+        return write_recipe(folder / dtype, case.name, case.row, made, case.experts, dtype)
+
+    outs = {tool: arguments.work / f"check-{tool}" for tool in ("mergery", "mergekit", "float32")}
+    commands = {
+        "mergery": timing.ours(recipe("bfloat16"), outs["mergery"]),
+        "mergekit": timing.theirs(recipe("bfloat16"), outs["mergekit"], *SEED),
+        "float32": timing.theirs(recipe("float32"), outs["float32"], *SEED),
+    }
+    for tool, command in commands.items():
+        measured, _ = timing.timed(command, read, outs[tool], keep=True)
         if measured.code:
             return f"{tool}: {measured.error}"
-    found = likeness(*outs, made.base)
-    for out in outs:
+    found = asdict(likeness(outs["mergery"], outs["mergekit"], made.base))
+    errors = {
+        f"{tool}_error": likeness(outs[tool], outs["float32"], made.base).error
+        for tool in ("mergery", "mergekit")
+        if not case.row.random
+    }
+    for out in outs.values():
         timing.remove(out)
-    records.note(**place, **asdict(found), of=arguments.check_size)
-    print(f"{case.name}, {case.experts} experts: {found}")
+    records.note(**place, **found, **errors, of=arguments.check_size)
+    print(f"{case.name}, {case.experts} experts: {found} {errors}", flush=True)
     return ""
 
 

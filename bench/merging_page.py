@@ -154,20 +154,28 @@ def _checks(records: Records, cases: Sequence[Case]) -> list[str]:
     rows = []
     for case in cases:
         for found in records.of(**case.place, what="check")[-1:]:
-            differing, largest, error, change = (
-                float(str(found[field])) for field in ("differing", "largest", "error", "change")
-            )
-            drawn = "masks drawn otherwise" if case.row.random else f"{error:.3f}"
+            numbers = {name: value for name, value in found.items() if isinstance(value, float)}
+            errors = [numbers.get(f"{tool}_error") for tool in ("mergery", "mergekit")]
             rows.append(
-                (case.name, case.experts, f"{differing:.1%}", f"{largest:.1e}", drawn, f"{change:.3f}")
+                (
+                    case.name,
+                    case.experts,
+                    f"{numbers['differing']:.1%}",
+                    f"{numbers['largest']:.1e}",
+                    f"{numbers['change']:.3f}",
+                    *("masks drawn otherwise" if error is None else f"{error:.3f}" for error in errors),
+                )
             )
-    header = ("merge", "experts", "elements that differ", "largest difference", "error", "size of the change")
+    header = (
+        *("merge", "experts", "elements that differ", "largest difference", "size of the change"),
+        *("Mergery's error", "mergekit's error"),
+    )
     return [
         "Before the timing both tools merge small models of the same kind in bfloat16, and the",
         "outputs are compared: mergekit computes in bfloat16, Mergery in float32 with one cast at the",
-        "end. Error: root mean square of the differences over that of mergekit's changes from the",
-        "base. Size: that of Mergery's changes over mergekit's. [Agreement](agreement.md) compares in",
-        "float32.",
+        "end. Size: root mean square of Mergery's changes from the base over that of mergekit's.",
+        "Errors: root mean square of the differences from mergekit with `dtype: float32`, over that of",
+        "its changes. [Agreement](agreement.md) compares in float32.",
         "",
         *table(header, rows),
     ]

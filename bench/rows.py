@@ -73,14 +73,14 @@ def inputs(row: Row, models: Models, experts: int) -> list[Path]:
     return [*([models.base] if row.base else []), *models.experts[: row.experts or experts]]
 
 
-def recipe(row: Row, models: Models, experts: int) -> dict[str, object]:
+def recipe(row: Row, models: Models, experts: int, dtype: str = "bfloat16") -> dict[str, object]:
     """The recipe, for both tools."""
     listed = models.experts[: row.experts or experts]
     own = {name: 1 / len(listed) if value is None else value for name, value in row.own.items()}
     data: dict[str, object] = {
         "merge_method": row.method,
         "models": [{"model": str(path), **({"parameters": own} if own else {})} for path in listed],
-        "dtype": "bfloat16",
+        "dtype": dtype,
     }
     if row.base:
         data["base_model"] = str(models.base)
@@ -89,11 +89,13 @@ def recipe(row: Row, models: Models, experts: int) -> dict[str, object]:
     return data
 
 
-def write_recipe(folder: Path, name: str, row: Row, models: Models, experts: int) -> Path:
+def write_recipe(
+    folder: Path, name: str, row: Row, models: Models, experts: int, dtype: str = "bfloat16"
+) -> Path:
     """Write the recipe into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace(' ', '-')}-{experts}.yml"
-    path.write_text(yaml.safe_dump(recipe(row, models, experts), sort_keys=False))
+    path.write_text(yaml.safe_dump(recipe(row, models, experts, dtype), sort_keys=False))
     return path
 
 
