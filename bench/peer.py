@@ -13,9 +13,9 @@ __all__ = ["ENVIRONMENT", "Peer", "command", "ensure"]
 HERE = Path(__file__).resolve().parent
 PYTHON = HERE / ".venv-mergekit" / "bin" / "python"
 SCRIPT = HERE / "run_mergekit.py"
-# mergekit's model card asks the hub about every model, even one in a directory: without a network, waiting for
-# that would count as merging. And Python keeps what it compiled, as it does by itself: where a variable forbids
-# that, the tool that was not installed by pip as a wheel would compile all its modules in every run.
+# mergekit's model card asks the hub about every model, even of a directory: without a network, waiting for
+# that would count as merging. And Python keeps what it compiles, as it does by itself: where a variable
+# forbids that, a tool that runs from its sources would compile them each time.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 
