@@ -64,7 +64,8 @@ def parse(options: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--experts", nargs="+", type=int, default=[4, 8])
     parser.add_argument("--size", choices=list(models.SIZES), default="0.5b")
     parser.add_argument("--check-size", choices=list(models.SIZES), default="4m", help="for values")
-    parser.add_argument("--repeat", type=int, default=5, help="runs of ours and of the floor")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of ours")
+    parser.add_argument("--floor-repeat", type=int, default=5, help="runs of reading and writing alone")
     parser.add_argument("--peer-repeat", type=int, default=3, help="runs of mergekit")
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--cold", action="store_true", help="also with the inputs out of the page cache")
@@ -128,7 +129,7 @@ def run(case: Case, cold: bool, arguments: argparse.Namespace, records: Records)
     out = arguments.work / "out"
     commands = {"mergery": timing.ours(recipe, out)}
     commands |= {name: timing.floor(read, out, durable=durable) for name, durable in FLOORS.items()}
-    wanted = dict.fromkeys(commands, arguments.repeat)
+    wanted = {"mergery": arguments.repeat, **dict.fromkeys(FLOORS, arguments.floor_repeat)}
     if not cold:  # what is promised about mergekit is promised for a warm cache
         for name in arguments.peers:
             commands[f"mergekit {name}"] = timing.theirs(recipe, out, *PEERS[name])

@@ -175,7 +175,9 @@ def _checks(records: Records, cases: Sequence[Case]) -> list[str]:
         "outputs are compared: mergekit computes in bfloat16, Mergery in float32 with one cast at the",
         "end. Size: root mean square of Mergery's changes from the base over that of mergekit's.",
         "Errors: root mean square of the differences from mergekit with `dtype: float32`, over that of",
-        "its changes. [Agreement](agreement.md) compares in float32.",
+        "its changes. In ties and breadcrumbs these come from equal magnitudes, frequent between models in",
+        "bfloat16: Mergery keeps all that equal the smallest one kept, mergekit as many as the density says.",
+        "[Agreement](agreement.md) compares models in float32.",
         "",
         *table(header, rows),
     ]
