@@ -14,7 +14,7 @@ from pathlib import Path
 from mergery.methods import MergeMethod, Stack, TaskVectors, Weights, get_method, method_names
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-VERBS = ("merge", "check", "plan", "evolve", "demo", "methods", "methods show", "inspect")
+VERBS = ("merge", "check", "plan", "soup", "evolve", "demo", "methods", "methods show", "inspect")
 _WORKS_ON = {
     TaskVectors: "task vectors",
     Weights: "weights",

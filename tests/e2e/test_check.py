@@ -177,3 +177,17 @@ assert "torch" not in sys.modules
 """
     recipe = write(ties(make_model("base"), make_model("one", 1)))
     subprocess.run([sys.executable, "-c", probe, "check", str(recipe)], check=True, capture_output=True)
+
+
+def test_values_that_make_no_sense_together(check, write, make_model):
+    base, one = make_model("base"), make_model("one", 1)
+    data = {
+        "merge_method": "della",
+        "base_model": str(base),
+        "models": [{"model": str(one), "parameters": {"density": [0.5, 0.95], "epsilon": 0.1}}],
+    }
+    code, said = check(write(data))
+    assert code == 2
+    assert "weight: density 0.95 with epsilon 0.1: probabilities from 0.85 to 1.05\n" in said
+    assert "fix: give epsilon of at most 0.05" in said
+    assert "density 0.5 " not in said  # the first layer's is in order

@@ -27,7 +27,7 @@ except SystemExit as stop:
 heavy = [name for name in ("torch", "transformers", "optuna", "matplotlib") if name in sys.modules]
 assert not heavy, heavy
 """
-    for verb in ("", "merge", "check", "plan", "evolve", "demo", "methods", "inspect", "zoo"):
+    for verb in ("", "merge", "check", "plan", "soup", "evolve", "demo", "methods", "inspect", "zoo"):
         done = subprocess.run(
             [sys.executable, "-c", probe, *verb.split()], capture_output=True, text=True, check=False
         )

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from mergery.cli import check, demo, evolve, inspect, merge, methods, plan, zoo
+from mergery.cli import check, demo, evolve, inspect, merge, methods, plan, soup, zoo
 from mergery.errors import MergeryError
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("merge")(merge.merge)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)
+app.command("soup")(soup.soup)
 app.command("evolve")(evolve.evolve)
 app.command("demo")(demo.demo)
 app.add_typer(methods.app, name="methods")

@@ -30,7 +30,6 @@ def merge(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Merge models into a Hugging Face model directory."""
-    from mergery.cli.screen import console, print_risks, print_survival, size
     from mergery.engine import merge as run
 
     with _progress(hidden=quiet) as progress:
@@ -43,19 +42,25 @@ def merge(
             executor=executor,
             progress=progress,
         )
-    if not quiet:
-        print_risks(merged.risks)
-        if merged.survived:
-            print_survival(merged.survived)
-        console.print(f"wrote {size(merged.bytes)} in {len(merged.files)} file(s) to {out}", markup=False)
+    if quiet:
+        return
+    from mergery.cli.screen import console, print_risks, print_survival, size
+
+    print_risks(merged.risks)
+    if merged.survived:
+        print_survival(merged.survived)
+    console.print(f"wrote {size(merged.bytes)} in {len(merged.files)} file(s) to {out}", markup=False)
 
 
 @contextmanager
 def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A bar that goes away at the end, on a terminal; it is told the bytes written, and of how many."""
+    if hidden:
+        yield None
+        return
     from mergery.cli.screen import console
 
-    if hidden or not console.is_terminal:
+    if not console.is_terminal:
         yield None
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mergery.engine.survival import Survival
     from mergery.evolve import Progress
 
-__all__ = ["console", "print_risks", "print_survival", "search_progress", "size"]
+__all__ = ["console", "load_without_bars", "print_risks", "print_survival", "search_progress", "size"]
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -45,18 +45,22 @@ def print_survival(whole: Survival) -> None:
         print_risks([whole.advice])
 
 
-@contextmanager
-def search_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """A line that moves on a terminal; elsewhere a line for every tenth of the trials."""
+def load_without_bars() -> None:
+    """Load models without a bar for each, which would tear what we print."""
     from huggingface_hub.utils.tqdm import enable_progress_bars
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
     from transformers.utils.logging import disable_progress_bar
 
-    # a bar for each model that is loaded would tear ours
     disable_progress_bar()  # type: ignore[no-untyped-call]
     enable_progress_bars()  # but downloads keep theirs, which the line above takes away, too
 
+
+@contextmanager
+def search_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """A line that moves on a terminal; elsewhere a line for every tenth of the trials."""
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    load_without_bars()
     columns = (BarColumn(bar_width=20), TextColumn("{task.fields[line]}", markup=False))
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("searching", total=None, line="opening the models")

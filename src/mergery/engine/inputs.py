@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mergery.checkpoint import TensorInfo, layer_name
+from mergery.checkpoint import TensorInfo
 from mergery.engine.operand import Adapted, Computed, Concatenated, Gathered, Operand, stored_tensors
 from mergery.engine.rows import AdaptedRows, ComputedRows, ConcatenatedRows, GatheredRows
 from mergery.engine.source import Source
 from mergery.engine.stock import usable_device
-from mergery.stack import Place, RandomKey, Stack, TaskVectors, Weights
+from mergery.stack import RandomKey, Stack, TaskVectors, Weights
 from mergery.stack.native import NativeCompute, Workspace
 from mergery.stack.rows import Rows
 from mergery.stack.whole import ModelReductions
@@ -70,7 +70,7 @@ class Inputs:
         compute = self._compute(plan, job, rows, workspace)
         kind = Weights if job.base is None else TaskVectors
         whole, based = self._reductions(plan), job.base is not None
-        stack = kind(compute, len(job.inputs), job.output.shape, _place(plan, job), whole, based)
+        stack = kind(compute, len(job.inputs), job.output.shape, plan.place(job), whole, based)
         return Opened(stack, compute, rows)
 
     def prefetch(self, job: Job) -> None:
@@ -126,10 +126,3 @@ class Inputs:
                     self._threads,
                 )
             return self._whole[id(plan)]
-
-
-def _place(plan: Plan, job: Job) -> Place:
-    """Where a tensor stands in the result."""
-    parsed = layer_name(job.name)
-    depth = plan.depths[parsed.stack] if parsed else 0
-    return Place(job.name, parsed.index if parsed else None, depth, job.output.role)

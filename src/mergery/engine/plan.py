@@ -20,11 +20,13 @@ from mergery.engine.configuration import merged_config
 from mergery.engine.job import Job
 from mergery.engine.lineup import Planning
 from mergery.engine.operand import Adapted, Computed, stored_tensors
+from mergery.engine.rehearsal import rehearse
 from mergery.engine.risks import head_counts, model_risks, restacking_risks
 from mergery.engine.vocabularies import merged_vocabulary, under_vocabulary
 from mergery.errors import CheckpointError
 from mergery.methods import MergeMethod, get_method
 from mergery.recipe import Recipe
+from mergery.stack import Place
 from mergery.tokenizer import Vocabulary, config_changes
 
 __all__ = ["Job", "Plan", "make_plan", "open_models"]
@@ -90,6 +92,12 @@ class Plan:
         counts = Counter(job.output.dtype for job in self.jobs)
         return tuple(dtype for dtype, _ in counts.most_common())
 
+    def place(self, job: Job) -> Place:
+        """Where a tensor stands in the result."""
+        parsed = layer_name(job.name)
+        depth = self.depths[parsed.stack] if parsed else 0
+        return Place(job.name, parsed.index if parsed else None, depth, job.output.role)
+
     def peak_memory(self, threads: int) -> int:
         """Bytes of anonymous memory that ``threads`` workers need at most."""
         return sum(sorted((job.memory for job in self.jobs), reverse=True)[:threads])
@@ -129,7 +137,8 @@ def make_plan(recipe: Recipe, models: Mapping[ModelRef, Checkpoint] | None = Non
     Raises:
         CheckpointError: if a model cannot be opened, or tensors are missing or of different shapes; it
             names them all, up to ten.
-        RecipeError: if a parameter has no value for some tensor, or layers or modules are not there.
+        RecipeError: if a parameter has no value for some tensor, its values together make no sense, or
+            layers or modules are not there.
     """
     models = open_models(recipe) if models is None else models
     for checkpoint in models.values():
@@ -160,7 +169,7 @@ def make_plan(recipe: Recipe, models: Mapping[ModelRef, Checkpoint] | None = Non
     )
     if vocabulary is not None and isinstance(leading, ModelRef):
         config |= config_changes(vocabulary, config, leading)
-    return Plan(
+    plan = Plan(
         recipe=recipe,
         method=method,
         jobs=tuple(jobs),
@@ -173,6 +182,8 @@ def make_plan(recipe: Recipe, models: Mapping[ModelRef, Checkpoint] | None = Non
             *(vocabulary.notes if vocabulary is not None else ()),
         ),
     )
+    rehearse(plan)
+    return plan
 
 
 def _member(

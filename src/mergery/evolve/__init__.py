@@ -5,6 +5,7 @@ Nothing here imports torch or Optuna before a search runs.
 
 from mergery.evolve.run import Evolved, evolve
 from mergery.evolve.search import SearchSettings, SearchSpec, TaskSpec
+from mergery.evolve.soup import greedy_soup
 from mergery.evolve.space import Genome, Knob, SearchSpace
 from mergery.evolve.trial import Progress, Trial
 
@@ -19,4 +20,5 @@ __all__ = [
     "TaskSpec",
     "Trial",
     "evolve",
+    "greedy_soup",
 ]

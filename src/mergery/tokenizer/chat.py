@@ -8,10 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, TemplateSyntaxError, nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-
 from mergery.errors import RecipeError, near_miss
 from mergery.tokenizer.reading import read_object
 
@@ -23,16 +19,6 @@ _NAMED = "additional_chat_templates"
 
 CHAT_TEMPLATES = tuple(sorted(file.stem for file in _BUILT_IN.glob("*.jinja")))
 """Names of the built-in templates."""
-
-
-class _Generation(Extension):
-    """transformers' ``{% generation %}``, which marks what the assistant says; only to be parsed."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def resolve_chat_template(choice: str, directories: Sequence[Path]) -> str | None:
@@ -60,12 +46,9 @@ def resolve_chat_template(choice: str, directories: Sequence[Path]) -> str | Non
             f"chat_template: {choice!r} is no known template and no Jinja",
             fix=near_miss(choice, ("auto", *CHAT_TEMPLATES)),
         )
-    try:
-        Environment(extensions=["jinja2.ext.loopcontrols", _Generation]).parse(choice)
-    except TemplateSyntaxError as problem:
-        raise RecipeError(
-            f"chat_template: line {problem.lineno}: {problem.message}", fix="mend the Jinja text"
-        ) from problem
+    from mergery.tokenizer.jinja import check_syntax  # rarely needed, and loading Jinja takes its time
+
+    check_syntax(choice)
     return choice
 
 
