@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CHUNK", "Chunk"]
+__all__ = ["CHUNK", "FUNCTION_CHUNK", "Chunk"]
 
 CHUNK = 1 << 18
 """Elements of a chunk. Sums are made chunk by chunk, so their last bits depend on it: not a setting."""
+
+FUNCTION_CHUNK = 1 << 16
+"""Elements of a chunk that a method's own function is given: each of its steps makes as much anew."""
 
 
 @dataclass(frozen=True, eq=False)

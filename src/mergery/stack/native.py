@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mergery.errors import CheckpointError
 from mergery.stack import kernels
-from mergery.stack.chunk import CHUNK
+from mergery.stack.chunk import CHUNK, FUNCTION_CHUNK
 from mergery.stack.order import LOWER_BINS, UPPER_BINS, select
 from mergery.stack.random import RandomKey
 from mergery.stack.result import Combination, Merged, Sparsity
@@ -79,19 +79,23 @@ class NativeCompute:
         self.elements = math.prod(shape)
         self.survival = np.zeros(4)
 
-    def chunks(self, rows: bool = False) -> Iterator[tuple[int, Bits]]:
+    def chunks(self, rows: bool = False, most: int = CHUNK) -> Iterator[tuple[int, Bits]]:
         """First element and ``(R, m)`` raw elements of each chunk, the base first if there is one.
+
+        Args:
+            rows: whether chunks are made of whole rows.
+            most: elements of a chunk; of one row, if that is longer.
 
         Raises:
             CheckpointError: where an operand cannot be read, or is not finite.
         """
-        for first, size in self._cuts(rows):
+        for first, size in self._cuts(rows, most):
             yield first, self._held(first, size)
         self._checked = True
 
-    def _cuts(self, rows: bool) -> Iterator[tuple[int, int]]:
+    def _cuts(self, rows: bool, most: int) -> Iterator[tuple[int, int]]:
         """First element and size of each chunk."""
-        step = max(1, CHUNK // self._row) * self._row if rows else CHUNK
+        step = max(1, most // self._row) * self._row if rows else most
         for first in range(0, self.elements, step):
             yield first, min(step, self.elements - first)
 
@@ -159,7 +163,7 @@ class NativeCompute:
     def total(self, function: ChunkFunction, rows: bool = False) -> NDArray[np.float64]:
         """The sum over all chunks of what ``function`` gives for each."""
         total: Any = 0.0
-        for first, held in self.chunks(rows):
+        for first, held in self.chunks(rows, FUNCTION_CHUNK):
             total = total + function(self._chunk(first, held)).double().numpy()
         return np.asarray(total, np.float64)
 
@@ -174,8 +178,11 @@ class NativeCompute:
         Yields:
             First element and raw elements of each chunk; overwritten by the next.
         """
-        rows = merged.sparsity.ranked if isinstance(merged, Combination) else merged.rows
-        for first, size in self._cuts(rows):
+        if isinstance(merged, Combination):
+            cuts = self._cuts(merged.sparsity.ranked, CHUNK)
+        else:
+            cuts = self._cuts(merged.rows, FUNCTION_CHUNK)
+        for first, size in cuts:
             held = self._held(first, size)
             exact = self._exact(merged, first, held)
             written = self._cast(exact, dtype)
@@ -264,7 +271,7 @@ class NativeCompute:
 
     def _counted(self, function: ChunkFunction | None, rows: bool) -> Iterator[tuple[Bits, bool]]:
         """What is counted, ``(R, m)``, and whether its first row is a base."""
-        for first, held in self.chunks(rows):
+        for first, held in self.chunks(rows, CHUNK if function is None else FUNCTION_CHUNK):
             if function is None:
                 yield held, self._based
             else:
