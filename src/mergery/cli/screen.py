@@ -51,7 +51,7 @@ def load_without_bars() -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    enable_progress_bars()  # but downloads keep theirs, which the line above takes away, too
+    enable_progress_bars()  # downloads keep theirs, which the line above takes away, too
 
 
 @contextmanager
@@ -68,14 +68,13 @@ def search_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
         def watch(progress: Progress) -> None:
             line = _line(progress)
             bar.update(task, total=progress.trials, completed=progress.trial, line=line)
-            tenths = 10 * progress.trial // progress.trials
-            if not console.is_terminal and tenths > 10 * (progress.trial - 1) // progress.trials:
+            if not console.is_terminal and 10 * progress.trial % progress.trials < 10:
                 console.print(line, markup=False)
 
         yield watch
 
 
 def _line(progress: Progress) -> str:
-    best = "none yet" if progress.best is None else f"{progress.best:.4f}"
-    minutes, seconds = divmod(round(progress.seconds_left or 0), 60)
-    return f"trial {progress.trial}/{progress.trials}  best {best}  {minutes}:{seconds:02d} left"
+    best, left = progress.best, round(progress.seconds_left or 0)
+    reached = "none yet" if best is None else f"{best:.4f}"
+    return f"trial {progress.trial}/{progress.trials}  best {reached}  {left // 60}:{left % 60:02d} left"
