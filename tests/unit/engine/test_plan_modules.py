@@ -58,7 +58,8 @@ def values(plan, parameter: str) -> dict[str, object]:
 def test_gradients_run_over_each_stack_of_a_whole_model(write_model):
     one, two = write_model("one", T5), write_model("two", T5)
     models = [{"model": str(model), "parameters": {"weight": [0, 1]}} for model in (one, two)]
-    plan = make_plan(Recipe.from_dict({"merge_method": "linear", "models": models}))
+    data = {"merge_method": "linear", "models": models, "parameters": {"normalize": False}}
+    plan = make_plan(Recipe.from_dict(data))
     weight = values(plan, "weight")
     assert weight["encoder.block.1.layer.1.DenseReluDense.wi.weight"] == (0.5, 0.5)
     assert weight["encoder.block.2.layer.1.DenseReluDense.wi.weight"] == (1, 1)
