@@ -61,8 +61,9 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 def write(
     name: str, title: str, lines: Iterable[str], *, options: Sequence[str] = (), folder: Path = RESULTS
 ) -> None:
-    """Write one page, with the command that makes it."""
-    command = shlex.join(["python", "-m", "bench", name, *options])
+    """Write one page, with the command that measures what is on it."""
+    measuring = [option for option in options if option != "--page"]
+    command = shlex.join(["python", "-m", "bench", name, *measuring])
     head = [
         f"# {title}",
         "",

@@ -17,10 +17,9 @@ def items(tmp_path):
     path = tmp_path / "held_out.jsonl"
     words = ("cat", "dog", "bird", "one", "two", "three")
     lines = [
-        json.dumps({"prompt": f"the {first} sees the {second}", "answer": f" {third}"}) + "\n"
+        json.dumps({"prompt": f"the {first} sees the {second}", "answer": " cat"}) + "\n"
         for first in words
         for second in words
-        for third in words[:1]
         if first != second
     ]
     path.write_text("".join(lines))
@@ -63,3 +62,12 @@ def test_what_is_no_average_is_refused(make_model, items, run, tmp_path):
     assert code == 2
     assert "a greedy soup is an average, got ties" in problems
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_scored(make_model, items, run, tmp_path):
+    recipe = tmp_path / "soup.yml"
+    models = [{"model": str(make_model(name, seed))} for seed, name in enumerate(("one", "two"))]
+    recipe.write_text(yaml.safe_dump({"merge_method": "linear", "models": models}))
+    code, printed, problems = run("soup", recipe, items, tmp_path / "one")
+    assert (code, printed) == (2, "")
+    assert "it already holds something" in problems

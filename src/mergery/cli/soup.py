@@ -33,10 +33,12 @@ def soup(
     """
     from mergery.cli.screen import console, load_without_bars
     from mergery.engine import merge
+    from mergery.engine.output import check_free
     from mergery.evolve import greedy_soup
     from mergery.evolve.fitness import Fitness
     from mergery.recipe import Recipe
 
+    check_free(out)  # before the scoring, which is what takes long
     load_without_bars()
     whole = Recipe.load(recipe)
     fitness = Fitness.open(whole, items, evaluator=evaluator, device=device)

@@ -31,7 +31,7 @@ def compiled(function: F) -> F:
 class _Cache(FunctionCache):
     """numba's cache of machine code, quicker to load, and never older than any of the loops.
 
-    numba's own prepares the compiler before it looks for code, which takes a sixth of a second in each
+    numba's own prepares the compiler before it looks for code, which takes its time in each
     process, and looks at the file of the function alone, not at those of the functions that it calls.
     """
 
