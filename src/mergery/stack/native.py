@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mergery.errors import CheckpointError
 from mergery.stack import kernels
 from mergery.stack.chunk import CHUNK, FUNCTION_CHUNK
-from mergery.stack.order import LOWER_BINS, UPPER_BINS, select
+from mergery.stack.kernels.compiled import BLOCK
+from mergery.stack.order import LOWER_BINS, UPPER_BINS, Sifted, select, select_near
 from mergery.stack.random import RandomKey
 from mergery.stack.result import Combination, Merged, Sparsity
 from mergery.stack.rows import Bits, Rows, raw_type
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["NativeCompute", "Workspace", "checked_finite"]
 
 ChunkFunction = Callable[["Chunk"], "Tensor"]
+
+_PIECE = 1 << 13  # elements that a sample takes from one place
+_WORTH_A_SAMPLE = 1 << 19  # elements; of fewer, a sample would say too little
+_CANDIDATES = 1 << 22  # elements that one reading keeps for all ranks together: 16 MiB at most
 
 
 class Workspace:
@@ -128,7 +133,9 @@ class NativeCompute:
 
     def kth_magnitude(self, ranks: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """Magnitudes by rank (0 the smallest): ``(K, T)`` ranks, ``(K, T)`` values."""
-        return self._select(np.array(ranks, np.int64))
+        wanted = np.array(ranks, np.int64)
+        found = self._select_near_sample(wanted) if self.elements >= _WORTH_A_SAMPLE else None
+        return self._select(wanted) if found is None else found
 
     def kth_values(
         self, function: ChunkFunction, ranks: Sequence[Sequence[int]], rows: bool = False
@@ -263,6 +270,34 @@ class NativeCompute:
             return counts
 
         return select(histogram, refine, ranks)
+
+    def _select_near_sample(self, ranks: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Magnitudes by rank in one reading, or two; none where a sample does not lead to them."""
+        room = _CANDIDATES // ranks.size
+
+        def sift(bounds: NDArray[np.uint32]) -> Sifted | None:
+            tallies, sizes = np.zeros((*ranks.shape, 3), np.int64), np.zeros(ranks.shape, np.int64)
+            kept = self._workspace.array("candidates", (*ranks.shape, room), np.uint32)
+            for _, held in self.chunks():
+                kernels.sift(held, self._based, bounds, tallies, kept, sizes)
+                if sizes.max() > room - BLOCK:
+                    return None
+            tallies[..., 2] *= bounds[..., 1] > bounds[..., 0]  # else they are those of the first
+            return Sifted(tallies, kept, sizes)
+
+        counts = self._zeros("upper counts", (len(ranks), UPPER_BINS))
+        for first, size in self._sample():
+            kernels.histogram(self._held(first, size), self._based, counts)
+        return select_near(counts, sift, ranks, self.elements)
+
+    def _sample(self) -> Iterator[tuple[int, int]]:
+        """First element and size of pieces spread over the tensor, one element in 16.
+
+        None begins where the tensor does: so all that read it in order still find it unread.
+        """
+        stride = 16 * _PIECE
+        for first in range(stride // 2, self.elements, stride):
+            yield first, min(_PIECE, self.elements - first)
 
     def _zeros(self, name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
         counts: NDArray[np.int64] = self._workspace.array(name, shape, np.int64)

@@ -61,6 +61,23 @@ def test_lower_bits_are_counted_where_the_upper_are_wanted(size):
             np.testing.assert_array_equal(counts, expected, err_msg=name)
 
 
+@pytest.mark.parametrize("size", [1, 63, 2048, 4100, 20_000])
+def test_what_lies_in_a_bracket_is_sifted_out(size):
+    for name, values in _rows(size).items():
+        bits = np.abs(values).view(np.uint32)
+        low, high = np.sort(bits)[[size // 3, size // 2]]
+        brackets = [(low, low, high + 1), (low, high, high + 1), (0, low, high + 1), (low, bits[0], 1 << 31)]
+        found = np.zeros((1, 4, 3), np.int64), np.zeros((1, 4, size + 4096), np.uint32), np.zeros((1, 4), int)
+        kernels.sift(values[None], False, np.array([brackets], np.uint32), *found)
+        for (first, inside, behind), tally, kept, count in zip(
+            brackets, *(part[0] for part in found), strict=True
+        ):
+            expected = [(bits < first).sum(), (bits == first).sum(), (bits == inside).sum()]
+            assert tally.tolist() == expected, name
+            others = bits[(bits > first) & (bits < behind) & (bits != inside)]
+            np.testing.assert_array_equal(np.sort(kept[:count]), np.sort(others), err_msg=name)
+
+
 def test_survival_counts_what_the_cast_loses():
     generator = np.random.default_rng(3)
     base = _rounded(0.02 * generator.normal(size=10_001))

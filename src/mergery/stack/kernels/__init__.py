@@ -10,8 +10,9 @@ neither threads nor the length of what is passed. Every function releases the in
 
 from mergery.stack.kernels.bits import differences, largest_bits, narrow, widen
 from mergery.stack.kernels.combine import combine
+from mergery.stack.kernels.count import histogram, refine, sift
 from mergery.stack.kernels.drop import uniform
-from mergery.stack.kernels.reduce import gram, histogram, magnitudes, refine, survival
+from mergery.stack.kernels.reduce import gram, magnitudes, survival
 
 __all__ = [
     "combine",
@@ -22,6 +23,7 @@ __all__ = [
     "magnitudes",
     "narrow",
     "refine",
+    "sift",
     "survival",
     "uniform",
     "widen",

@@ -1,4 +1,4 @@
-"""Sums, inner products and counts."""
+"""Sums and inner products."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from mergery.stack.kernels.bits import difference, widen
 from mergery.stack.kernels.compiled import BLOCK, Array, compiled
 from mergery.stack.kernels.drop import sparsify, workspace
 
-__all__ = ["gram", "histogram", "magnitudes", "refine", "survival"]
+__all__ = ["gram", "magnitudes", "survival"]
 
 _LANES = 64  # partial sums: fewer are unrolled and then not vectorised; their number fixes the last bits
 _STRETCH = 4 * _LANES
-_MAGNITUDE = np.uint32(0x7FFFFFFF)
-_HALF = np.uint32(16)
-_LOWER_BINS = np.uint32(1 << 16)
 
 
 @compiled
@@ -108,77 +105,6 @@ def gram(rows: Array, based: bool, row: int, sums: Array) -> None:
                 difference(rows, model, based, start, stop, base, values[model])
                 for other in range(model + 1):
                     sums[index, model, other] += _dot(values[model, :size], values[other, :size], lanes)
-
-
-@compiled
-def histogram(rows: Array, based: bool, counts: Array) -> None:
-    """Count magnitudes by the upper 15 bits of their float32, into ``(K, 32768)`` int64."""
-    models = rows.shape[0] - (1 if based else 0)
-    base, values = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    bits = values.view(np.uint32)
-    for start in range(0, rows.shape[1], BLOCK):
-        stop = min(start + BLOCK, rows.shape[1])
-        if based:
-            widen(rows[0, start:stop], base)
-        for model in range(models):
-            difference(rows, model, based, start, stop, base, values)
-            for i in range(stop - start):
-                counts[model, (bits[i] & _MAGNITUDE) >> _HALF] += 1
-
-
-@compiled
-def refine(rows: Array, based: bool, wanted: Array, counts: Array) -> None:
-    """Count the lower 16 bits of the magnitudes whose upper bits are wanted.
-
-    Args:
-        rows: ``(R, m)``.
-        based: the first row is a base.
-        wanted: ``(K, T)`` uint32: upper bits.
-        counts: ``(K, T, 65536)`` int64, added to.
-    """
-    models, targets = wanted.shape
-    base, values = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    bits = values.view(np.uint32)
-    for start in range(0, rows.shape[1], BLOCK):
-        stop = min(start + BLOCK, rows.shape[1])
-        if based:
-            widen(rows[0, start:stop], base)
-        for model in range(models):
-            difference(rows, model, based, start, stop, base, values)
-            for target in range(targets):
-                _count_inside(bits[: stop - start], wanted[model, target] << _HALF, counts[model, target])
-
-
-@compiled
-def _count_inside(bits: Array, begin: Any, counts: Array) -> None:
-    """Count what lies in the 65536 magnitudes from ``begin`` on.
-
-    Few lie there, or many that are all the first: differences of bfloat16 have few bits. So whole groups
-    are compared at once, and looked at one by one only where some other is inside.
-    """
-    size, first = bits.size, np.int64(0)
-    whole = size // _LANES * _LANES
-    for group in range(0, whole, _LANES):
-        inside, equal = np.int32(0), np.int32(0)
-        for lane in range(_LANES):
-            place = (bits[group + lane] & _MAGNITUDE) - begin
-            inside += np.int32(place < _LOWER_BINS)
-            equal += np.int32(place == 0)
-        if inside == equal:
-            first += equal
-        else:
-            _count_one_by_one(bits[group : group + _LANES], begin, counts)
-    counts[0] += first
-    _count_one_by_one(bits[whole:], begin, counts)
-
-
-@compiled
-def _count_one_by_one(bits: Array, begin: Any, counts: Array) -> None:
-    """The same for a few."""
-    for i in range(bits.size):
-        place = (bits[i] & _MAGNITUDE) - begin
-        if place < _LOWER_BINS:
-            counts[place] += 1
 
 
 @compiled
