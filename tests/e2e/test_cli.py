@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import yaml
 from transformers import AutoModelForCausalLM
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def run(*arguments: object) -> str:
@@ -79,3 +83,5 @@ def test_the_package_runs_as_a_module_and_names_what_is_public():
         assert getattr(mergery, name) is not None
     assert "merge" in dir(mergery)
     assert "Usage" in run("--help")
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    assert run("--version") == f"mergery {project['version']}\n"

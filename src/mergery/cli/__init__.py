@@ -8,6 +8,8 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -32,6 +34,21 @@ app.command("demo")(demo.demo)
 app.add_typer(methods.app, name="methods")
 app.command("inspect")(inspect.inspect)
 app.add_typer(zoo.app, name="zoo")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mergery {version('mergery')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which this is.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

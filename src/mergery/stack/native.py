@@ -13,7 +13,7 @@ from mergery.errors import CheckpointError
 from mergery.stack import kernels
 from mergery.stack.chunk import CHUNK, FUNCTION_CHUNK
 from mergery.stack.kernels.compiled import BLOCK
-from mergery.stack.order import LOWER_BINS, UPPER_BINS, Sifted, select, select_near
+from mergery.stack.order import LARGE, LOWER_BINS, UPPER_BINS, Sifted, select, select_near
 from mergery.stack.random import RandomKey
 from mergery.stack.result import Combination, Merged, Sparsity
 from mergery.stack.rows import Bits, Rows, raw_type
@@ -28,8 +28,7 @@ __all__ = ["NativeCompute", "Workspace", "checked_finite"]
 ChunkFunction = Callable[["Chunk"], "Tensor"]
 
 _PIECE = 1 << 13  # elements that a sample takes from one place
-_WORTH_A_SAMPLE = 1 << 19  # elements; of fewer, a sample would say too little
-_CANDIDATES = 1 << 22  # elements that one reading keeps for all ranks together: 16 MiB at most
+_CROWDED = 1 << 23  # elements; of more in float32, which fill each bin evenly, too many lie near each other
 
 
 class Workspace:
@@ -134,7 +133,8 @@ class NativeCompute:
     def kth_magnitude(self, ranks: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """Magnitudes by rank (0 the smallest): ``(K, T)`` ranks, ``(K, T)`` values."""
         wanted = np.array(ranks, np.int64)
-        found = self._select_near_sample(wanted) if self.elements >= _WORTH_A_SAMPLE else None
+        sampled = LARGE <= self.elements < (math.inf if self._raw is np.uint16 else _CROWDED)
+        found = self._select_near_sample(wanted) if sampled else None
         return self._select(wanted) if found is None else found
 
     def kth_values(
@@ -273,31 +273,25 @@ class NativeCompute:
 
     def _select_near_sample(self, ranks: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """Magnitudes by rank in one reading, or two; none where a sample does not lead to them."""
-        room = _CANDIDATES // ranks.size
+        room = 2 * LOWER_BINS  # the lower counts' memory, which nothing else needs then
 
         def sift(bounds: NDArray[np.uint32]) -> Sifted | None:
             tallies, sizes = np.zeros((*ranks.shape, 3), np.int64), np.zeros(ranks.shape, np.int64)
-            kept = self._workspace.array("candidates", (*ranks.shape, room), np.uint32)
-            for _, held in self.chunks():
+            kept = self._workspace.array("lower counts", (*ranks.shape, room), np.uint32)
+            for first, held in self.chunks():
                 kernels.sift(held, self._based, bounds, tallies, kept, sizes)
-                if sizes.max() > room - BLOCK:
-                    return None
+                if sizes.max() > min(room - BLOCK, room * (0.25 + first / self.elements)):
+                    return None  # full, or on the way to be
             tallies[..., 2] *= bounds[..., 1] > bounds[..., 0]  # else they are those of the first
             return Sifted(tallies, kept, sizes)
 
+        # One element in 16. No piece begins where the tensor does: who reads in order finds it unread.
+        pieces = range(8 * _PIECE, self.elements, 16 * _PIECE)
         counts = self._zeros("upper counts", (len(ranks), UPPER_BINS))
-        for first, size in self._sample():
-            kernels.histogram(self._held(first, size), self._based, counts)
-        return select_near(counts, sift, ranks, self.elements)
-
-    def _sample(self) -> Iterator[tuple[int, int]]:
-        """First element and size of pieces spread over the tensor, one element in 16.
-
-        None begins where the tensor does: so all that read it in order still find it unread.
-        """
-        stride = 16 * _PIECE
-        for first in range(stride // 2, self.elements, stride):
-            yield first, min(_PIECE, self.elements - first)
+        for first in pieces:
+            held = self._held(first, min(_PIECE, self.elements - first))
+            kernels.histogram(held, self._based, counts)
+        return select_near(counts, len(pieces), sift, ranks, self.elements)
 
     def _zeros(self, name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
         counts: NDArray[np.int64] = self._workspace.array(name, shape, np.int64)

@@ -17,15 +17,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LOWER_BINS", "UPPER_BINS", "Sifted", "select", "select_near"]
+__all__ = ["LARGE", "LOWER_BINS", "UPPER_BINS", "Sifted", "select", "select_near"]
 
 UPPER_BINS = 1 << 15
 LOWER_BINS = 1 << 16
 
+LARGE = 1 << 19
+"""Elements of a tensor from which on a sample of it says enough."""
+
 Counts = NDArray[np.int64]
 
-_DEVIATIONS = 4  # of a rank in the sample, were it drawn at random
-_UNEVEN = 0.002  # of the sample, since it is not: neighbours are alike
+_DEVIATIONS = 3  # of a rank in the sample, were it drawn at random
+_UNEVEN = 0.008  # of the sample, over the root of its pieces: neighbours are alike
 
 
 class Sifted(NamedTuple):
@@ -69,6 +72,7 @@ def select(
 
 def select_near(
     sample: Counts,
+    pieces: int,
     sift: Callable[[NDArray[np.uint32]], Sifted | None],
     ranks: NDArray[np.int64],
     elements: int,
@@ -77,6 +81,7 @@ def select_near(
 
     Args:
         sample: its counts by upper bits, ``(K, 32768)``; they are overwritten.
+        pieces: how many places it is from.
         sift: reads all elements, and says for brackets what lies below and in them; none if that is too much.
         ranks: ``(K, T)``, 0 for the smallest of all elements.
         elements: how many there are.
@@ -86,9 +91,10 @@ def select_near(
     """
     below = _summed(sample)
     share = below[:, -1:] / elements
+    uneven = _UNEVEN / np.sqrt(pieces)
     surplus = np.zeros(ranks.shape)
     for _ in range(2):
-        bounds = _bracket(below, ranks * share - surplus)
+        bounds = _bracket(below, ranks * share - surplus, uneven)
         sifted = sift(bounds)
         if sifted is None:
             return None
@@ -99,19 +105,20 @@ def select_near(
     return None
 
 
-def _bracket(below: Counts, expected: NDArray[np.float64]) -> NDArray[np.uint32]:
+def _bracket(below: Counts, expected: NDArray[np.float64], uneven: float) -> NDArray[np.uint32]:
     """Between which magnitudes entries lie.
 
     Args:
         below: ``(K, 32768)``: the sample's entries up to each bin.
         expected: ``(K, T)``: their ranks in the sample, about.
+        uneven: the share of the sample by which ranks may be wrong since it is not drawn at random.
 
     Returns:
         ``(K, T, 3)``, bits of magnitudes: the first inside, the first of the last bin, the first behind.
     """
     size = below[:, -1:]
     likely = np.clip(expected, 0, size)
-    error = 1 + _UNEVEN * size + _DEVIATIONS * np.sqrt(likely * (1 - likely / size))
+    error = 1 + uneven * size + _DEVIATIONS * np.sqrt(likely * (1 - likely / size))
     lowest, highest = (
         np.stack([np.searchsorted(row, rank, side="right") for row, rank in zip(below, edge, strict=True)])
         for edge in (expected - error, expected + error)

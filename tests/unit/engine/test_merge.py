@@ -147,6 +147,15 @@ def test_the_directory_says_what_it_is(trio, tmp_path):
     assert recipe.to_yaml().strip() in card
 
 
+def test_inputs_are_recorded_whatever_order_they_are_read_in(make_model, tmp_path):
+    """Thresholds of large tensors are looked for in a sample first."""
+    models = [make_model(name, seed, near=0, intermediate_size=40_000) for seed, name in enumerate("abc")]
+    merge(arithmetic(models, merge_method="ties", parameters={"density": 0.3}), tmp_path / "out")
+    inputs = json.loads((tmp_path / "out" / "mergery.lock.json").read_text())["inputs"]
+    for model in models:
+        assert inputs[str(model)]["xxh3_128"] == tensors_digest(model / "model.safetensors")
+
+
 def test_an_output_that_holds_something_is_left_alone(trio, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
