@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -38,13 +37,15 @@ app.add_typer(zoo.app, name="zoo")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(f"mergery {version('mergery')}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    version: Annotated[
+    show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which this is.")
     ] = False,
 ) -> None:
