@@ -280,7 +280,8 @@ class NativeCompute:
             kept = self._workspace.array("lower counts", (*ranks.shape, room), np.uint32)
             for first, held in self.chunks():
                 kernels.sift(held, self._based, bounds, tallies, kept, sizes)
-                if sizes.max() > min(room - BLOCK, room * (0.25 + first / self.elements)):
+                read = (first + held.shape[1]) / self.elements
+                if sizes.max() > min(room - BLOCK, room * (0.25 + read)):
                     return None  # full, or on the way to be
             tallies[..., 2] *= bounds[..., 1] > bounds[..., 0]  # else they are those of the first
             return Sifted(tallies, kept, sizes)
