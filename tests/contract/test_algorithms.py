@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mergery.evolve.algorithms import AlgorithmSettings, algorithm_names, get_algorithm
-from mergery.evolve.testing import ALGORITHM_PROMISES, bowl
+from mergery.evolve.algorithms import AlgorithmSettings, Outcome, Problem, algorithm_names, get_algorithm
+from mergery.evolve.testing import ALGORITHM_PROMISES, bowl, told
 
 
 @pytest.mark.parametrize("name", algorithm_names())
@@ -17,12 +17,12 @@ def test_promise(name, promise):
 def test_cma_es_finds_the_bottom_of_a_bowl_and_random_search_does_not():
     losses = {}
     for name in ("cma-es", "random"):
-        run = get_algorithm(name).start((0.9,) * 6, AlgorithmSettings(seed=1))
+        run = get_algorithm(name).start(Problem((0.9,) * 6), AlgorithmSettings(seed=1))
         best = float("inf")
         for _ in range(500):
-            point = run.ask()
-            run.tell(point, bowl(point))
-            best = min(best, bowl(point))
+            (proposal,) = run.ask()
+            run.tell(proposal, told(proposal, bowl))
+            best = min(best, bowl(proposal.point))
         losses[name] = best
     assert losses["cma-es"] < 1e-4 < 1e-3 < losses["random"]
 
@@ -30,34 +30,35 @@ def test_cma_es_finds_the_bottom_of_a_bowl_and_random_search_does_not():
 def test_cma_es_takes_the_papers_population():
     # 4 + floor(3 ln 6) = 9 points a generation: until they are told, nothing moves
     settings = AlgorithmSettings(seed=5)
-    one, other = (get_algorithm("cma-es").start((0.5,) * 6, settings) for _ in range(2))
+    one, other = (get_algorithm("cma-es").start(Problem((0.5,) * 6), settings) for _ in range(2))
     for number in range(9):
-        point = one.ask()
-        assert other.ask() == point
-        one.tell(point, float(number))
-        other.tell(point, -float(number))
+        (proposal,) = one.ask()
+        assert other.ask() == [proposal]
+        one.tell(proposal, Outcome((float(number),)))
+        other.tell(proposal, Outcome((-float(number),)))
     assert one.ask() != other.ask()
 
 
 def test_cma_es_obeys_its_population():
     one, other = (
-        get_algorithm("cma-es").start((0.5,) * 6, AlgorithmSettings(seed=5, population=5)) for _ in range(2)
+        get_algorithm("cma-es").start(Problem((0.5,) * 6), AlgorithmSettings(seed=5, population=5))
+        for _ in range(2)
     )
     for number in range(5):
-        point = one.ask()
-        assert other.ask() == point
-        one.tell(point, float(number))
-        other.tell(point, -float(number))
+        (proposal,) = one.ask()
+        assert other.ask() == [proposal]
+        one.tell(proposal, Outcome((float(number),)))
+        other.tell(proposal, Outcome((-float(number),)))
     assert one.ask() != other.ask()
 
 
 def test_cma_es_that_has_converged_begins_again_elsewhere():
-    run = get_algorithm("cma-es").start((0.5, 0.5), AlgorithmSettings(seed=2))
+    run = get_algorithm("cma-es").start(Problem((0.5, 0.5)), AlgorithmSettings(seed=2))
     far = []
     for number in range(3000):
-        point = run.ask()
-        run.tell(point, bowl(point))
-        if bowl(point) > 0.01:
+        (proposal,) = run.ask()
+        run.tell(proposal, told(proposal, bowl))
+        if bowl(proposal.point) > 0.01:
             far.append(number)
     # the first run closes in within some hundred points; without a second, nothing far is tried again
     assert sum(number > 1000 for number in far) > 20

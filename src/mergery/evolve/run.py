@@ -12,7 +12,7 @@ from pathlib import Path
 from mergery.engine import make_plan, merge
 from mergery.errors import RecipeError, StudyError
 from mergery.evaluate import Evaluator, Items, disjoint, get_evaluator, load_items
-from mergery.evolve.algorithms import AlgorithmKind, get_algorithm
+from mergery.evolve.algorithms import AlgorithmKind, Problem, get_algorithm
 from mergery.evolve.home import Home, write_whole
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.report import Report
@@ -125,7 +125,7 @@ def evolve(
         )
         trials = run_trials(
             checked.space,
-            checked.kind.start(checked.space.start, spec.search.for_algorithm),
+            checked.kind.start(Problem(checked.space.start), spec.search.for_algorithm),
             lambda recipe: score_once(
                 ledger, f"recipe {recipe.digest} {inputs}", evaluator, items, lambda: fitness.score(recipe)
             ),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from mergery.errors import RecipeError, StudyError
 from mergery.evaluate import Direction
-from mergery.evolve.algorithms import Algorithm
+from mergery.evolve.algorithms import Algorithm, Outcome
 from mergery.evolve.fitness import Scored
 from mergery.evolve.record import Record
 from mergery.evolve.space import Genome, SearchSpace
@@ -57,21 +57,21 @@ def run_trials(
             f"the record holds {len(history)} trials, and {trials} are asked for", fix="raise search.trials"
         )
     for trial in history:
-        point = algorithm.ask()
-        if space.decode(point) != trial.genome:
+        (proposal,) = algorithm.ask()
+        if space.decode(proposal.point) != trial.genome:
             raise StudyError(
-                f"trial {trial.number}: recorded at {trial.genome}, asked for at {space.decode(point)}",
+                f"trial {trial.number}: recorded at {trial.genome}, asked for at {space.decode(proposal.point)}",
                 fix="continue with the versions of mergery, cmaes and numpy that began the search, "
                 "or begin anew in another directory",
             )
-        algorithm.tell(point, trial.loss(direction))
+        algorithm.tell(proposal, Outcome((trial.loss(direction),)))
     recorded, begin = len(history), time.perf_counter()
     best, mark = best_trial(history, direction), begin
     for number in range(recorded, trials):
-        point = algorithm.ask()
-        trial, mark = _try(number, space.decode(point), space, score, mark)
+        (proposal,) = algorithm.ask()
+        trial, mark = _try(number, space.decode(proposal.point), space, score, mark)
         record.add(trial)
-        algorithm.tell(point, trial.loss(direction))
+        algorithm.tell(proposal, Outcome((trial.loss(direction),)))
         history.append(trial)
         best = best_trial([best, trial] if best else [trial], direction)
         if progress:

@@ -12,7 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from mergery.evolve.algorithms.api import Algorithm, AlgorithmKind, AlgorithmSettings, Point
+import numpy as np
+
+from mergery.evolve.algorithms.api import (
+    Algorithm,
+    AlgorithmKind,
+    AlgorithmSettings,
+    Outcome,
+    Point,
+    Problem,
+    Proposal,
+)
 
 __all__ = [
     "ALGORITHM_PROMISES",
@@ -20,10 +30,13 @@ __all__ = [
     "continues_by_replay",
     "follows_its_seed",
     "gives_plain_floats",
+    "keeps_several_workers_busy",
     "learns_from_losses_only",
     "minds_no_failures",
     "minds_no_ties",
     "searches_one_dimension",
+    "takes_outcomes_in_any_order",
+    "tries_every_choice",
 ]
 
 _ROUNDS = 60
@@ -32,35 +45,35 @@ _ROUNDS = 60
 def asks_inside_the_cube(kind: AlgorithmKind) -> None:
     """Every coordinate lies in [0, 1], also when the start is a corner and the first steps are long."""
     for start in ((0.5, 0.5, 0.5), (0.0, 1.0, 0.0)):
-        for point, _ in _run(kind, start, sigma=1.0):
-            assert len(point) == len(start)
-            assert all(0.0 <= value <= 1.0 for value in point)
+        for proposal, _ in _run(kind, start, sigma=1.0):
+            assert len(proposal.point) == len(start)
+            assert all(0.0 <= value <= 1.0 for value in proposal.point)
 
 
 def gives_plain_floats(kind: AlgorithmKind) -> None:
     """Points are tuples of Python floats, so that they can be compared, hashed and written."""
-    point = _begin(kind, (0.5, 0.5)).ask()
-    assert type(point) is tuple
-    assert all(type(value) is float for value in point)
+    (proposal,) = _begin(kind, (0.5, 0.5)).ask()
+    assert type(proposal.point) is tuple
+    assert all(type(value) is float for value in proposal.point)
 
 
 def follows_its_seed(kind: AlgorithmKind) -> None:
     """The same seed asks for the same points; another seed for others."""
-    assert _run(kind, (0.3, 0.6), seed=3) == _run(kind, (0.3, 0.6), seed=3)
-    assert _run(kind, (0.3, 0.6), seed=3) != _run(kind, (0.3, 0.6), seed=4)
+    assert _points(kind, seed=3) == _points(kind, seed=3)
+    assert _points(kind, seed=3) != _points(kind, seed=4)
 
 
 def continues_by_replay(kind: AlgorithmKind) -> None:
-    """Asked again and told the recorded losses, a fresh run goes on exactly as the first, from any trial."""
+    """Asked again and told the recorded outcomes, a fresh run goes on exactly as the first, from any trial."""
     whole = _run(kind, (0.3, 0.6, 0.9))
     for cut in (1, 7, 30, _ROUNDS - 1):
         run = _begin(kind, (0.3, 0.6, 0.9))
-        for point, loss in whole[:cut]:
-            assert run.ask() == point
-            run.tell(point, loss)
-        for point, loss in whole[cut:]:
-            assert run.ask() == point
-            run.tell(point, loss)
+        for proposal, outcome in whole[:cut]:
+            assert list(run.ask()) == [proposal]
+            run.tell(proposal, outcome)
+        for proposal, outcome in whole[cut:]:
+            assert list(run.ask()) == [proposal]
+            run.tell(proposal, outcome)
 
 
 def minds_no_failures(kind: AlgorithmKind) -> None:
@@ -68,31 +81,71 @@ def minds_no_failures(kind: AlgorithmKind) -> None:
     for every in (1, 3):
         run = _begin(kind, (0.5, 0.5))
         for number in range(_ROUNDS):
-            point = run.ask()
-            assert all(0.0 <= value <= 1.0 for value in point)
-            run.tell(point, math.inf if number % every == 0 else bowl(point))
+            (proposal,) = run.ask()
+            assert all(0.0 <= value <= 1.0 for value in proposal.point)
+            run.tell(proposal, Outcome((math.inf,)) if number % every == 0 else told(proposal, bowl))
 
 
 def minds_no_ties(kind: AlgorithmKind) -> None:
     """A plateau, where all losses are equal, is searched for as long as there are trials."""
     run = _begin(kind, (0.5, 0.5))
-    asked = []
-    for _ in range(20 * _ROUNDS):
-        asked.append(run.ask())
-        run.tell(asked[-1], 0.0)
+    asked: list[Point] = []
+    for _ in range(4 * _ROUNDS):
+        (proposal,) = run.ask()
+        asked.append(proposal.point)
+        run.tell(proposal, told(proposal, lambda _: 0.0))
     assert all(0.0 <= value <= 1.0 for point in asked for value in point)
-    assert len(set(asked[-_ROUNDS:])) > _ROUNDS // 2
+    assert len(dict.fromkeys(asked[-_ROUNDS:])) > _ROUNDS // 2
 
 
 def learns_from_losses_only(kind: AlgorithmKind) -> None:
     """On a bowl the best of many points beats the start."""
     start = (0.9, 0.1, 0.9)
-    assert min(loss for _, loss in _run(kind, start, rounds=4 * _ROUNDS)) < bowl(start)
+    assert min(outcome.loss for _, outcome in _run(kind, start, rounds=4 * _ROUNDS)) < bowl(start)
 
 
 def searches_one_dimension(kind: AlgorithmKind) -> None:
     """One knob is a search, too."""
-    assert min(loss for _, loss in _run(kind, (0.9,))) < bowl((0.9,))
+    assert min(outcome.loss for _, outcome in _run(kind, (0.9,))) < bowl((0.9,))
+
+
+def takes_outcomes_in_any_order(kind: AlgorithmKind) -> None:
+    """Several proposals at once, told backwards: nothing breaks, and the best is still better."""
+    run, losses = _begin(kind, (0.9, 0.9)), []
+    for _ in range(_ROUNDS // 4):
+        asked = list(run.ask(4))
+        assert 1 <= len(asked) <= 4
+        for proposal in reversed(asked):
+            losses.append(bowl(proposal.point))
+            run.tell(proposal, told(proposal, bowl))
+    assert min(losses) < bowl((0.9, 0.9))
+
+
+def keeps_several_workers_busy(kind: AlgorithmKind) -> None:
+    """With three proposals always out, a fourth is there whenever one of them is told."""
+    run = _begin(kind, (0.5, 0.5, 0.5))
+    out = list(run.ask(4))
+    waits = 0
+    for number in range(_ROUNDS):
+        proposal = out.pop(number % len(out))
+        run.tell(proposal, told(proposal, bowl))
+        fresh = list(run.ask(1, tuple(out)))
+        waits += not fresh
+        out += fresh
+        if not out:
+            out = list(run.ask(4))
+    assert waits <= _ROUNDS // 10
+
+
+def tries_every_choice(kind: AlgorithmKind) -> None:
+    """A dimension of three values has each of them tried."""
+    problem = Problem((0.5, 0.5), choices=(3, 0))
+    run, seen = kind.start(problem, AlgorithmSettings()), dict.fromkeys(range(3), 0)
+    for _ in range(_ROUNDS):
+        (proposal,) = run.ask()
+        seen[min(2, int(3 * proposal.point[0]))] += 1
+        run.tell(proposal, told(proposal, lambda point: bowl((point[1],))))
+    assert all(seen.values())
 
 
 def bowl(point: Point) -> float:
@@ -100,9 +153,27 @@ def bowl(point: Point) -> float:
     return sum((value - 0.4) ** 2 for value in point)
 
 
+def told(proposal: Proposal, loss: Callable[[Point], float]) -> Outcome:
+    """The outcome of a proposal whose four items all have the same loss."""
+    value = loss(proposal.point)
+    gradient = None
+    if proposal.gradient:
+        step = 1e-6
+        nudged = [
+            loss(tuple(x + step * (place == other) for other, x in enumerate(proposal.point)))
+            for place in range(len(proposal.point))
+        ]
+        gradient = tuple((other - value) / step for other in nudged)
+    return Outcome((value,), np.full(4, value, dtype=np.float32), smooth=value, gradient=gradient)
+
+
 def _begin(kind: AlgorithmKind, start: Point, *, seed: int = 0, sigma: float | None = None) -> Algorithm:
     chosen = sigma if "sigma" in kind.settings else None
-    return kind.start(start, AlgorithmSettings(seed=seed, sigma=chosen))
+    return kind.start(Problem(start), AlgorithmSettings(seed=seed, sigma=chosen))
+
+
+def _points(kind: AlgorithmKind, *, seed: int) -> list[Point]:
+    return [proposal.point for proposal, _ in _run(kind, (0.3, 0.6), seed=seed)]
 
 
 def _run(
@@ -112,15 +183,16 @@ def _run(
     seed: int = 0,
     sigma: float | None = None,
     rounds: int = _ROUNDS,
-) -> list[tuple[Point, float]]:
-    """Points and their losses on the bowl."""
+) -> list[tuple[Proposal, Outcome]]:
+    """Proposals and their outcomes on the bowl."""
     run = _begin(kind, start, seed=seed, sigma=sigma)
-    told = []
+    history = []
     for _ in range(rounds):
-        point = run.ask()
-        run.tell(point, bowl(point))
-        told.append((point, bowl(point)))
-    return told
+        (proposal,) = run.ask()
+        outcome = told(proposal, bowl)
+        run.tell(proposal, outcome)
+        history.append((proposal, outcome))
+    return history
 
 
 ALGORITHM_PROMISES: tuple[Callable[[AlgorithmKind], None], ...] = (
@@ -132,4 +204,7 @@ ALGORITHM_PROMISES: tuple[Callable[[AlgorithmKind], None], ...] = (
     minds_no_ties,
     learns_from_losses_only,
     searches_one_dimension,
+    takes_outcomes_in_any_order,
+    keeps_several_workers_busy,
+    tries_every_choice,
 )

@@ -15,7 +15,7 @@ import pytest
 from mergery.errors import CheckpointError, RecipeError, StudyError
 from mergery.evaluate import Scores
 from mergery.evolve import SearchSpace
-from mergery.evolve.algorithms import AlgorithmSettings, get_algorithm
+from mergery.evolve.algorithms import AlgorithmSettings, Problem, get_algorithm
 from mergery.evolve.fitness import Scored
 from mergery.evolve.record import Record
 from mergery.evolve.study import run_trials
@@ -43,7 +43,7 @@ def formula(recipe) -> float:
 
 def run(path, score=None, *, trials=30, seed=0, progress=None, algorithm="cma-es", direction="maximize"):
     record = Record(path, "study", direction=direction, names=SPACE.names, bounds=SPACE.bounds)
-    started = get_algorithm(algorithm).start(SPACE.start, AlgorithmSettings(seed=seed))
+    started = get_algorithm(algorithm).start(Problem(SPACE.start), AlgorithmSettings(seed=seed))
     score = score or (lambda recipe: scored(formula(recipe)))
     return run_trials(SPACE, started, score, record, trials=trials, direction=direction, progress=progress)
 
@@ -106,7 +106,7 @@ def test_a_recipe_the_method_refuses_is_a_failed_trial(tmp_path):
 
     refusing = SearchSpace(dict(SPACE.skeleton) | {"seed": "x"}, SPACE.knobs)
     record = Record(tmp_path / "j.log", "s", direction="maximize", names=SPACE.names, bounds=SPACE.bounds)
-    algorithm = get_algorithm("random").start(SPACE.start, AlgorithmSettings())
+    algorithm = get_algorithm("random").start(Problem(SPACE.start), AlgorithmSettings())
     (trial,) = run_trials(refusing, algorithm, score, record, trials=1, direction="maximize")
     assert trial.score is None
     assert "seed" in trial.failure

@@ -4,18 +4,28 @@ N. Hansen, The CMA evolution strategy: a tutorial (arXiv:1604.00772); computed b
 (Nomura and Shibata, arXiv:2402.01373). Defaults are those of evolutionary model merging (Akiba et al.,
 arXiv:2403.13187, Methods): sigma 1/6 of each range, 4 + floor(3 ln n) points a generation.
 
+Several workers: a generation is whatever was told last, as many as its size; while the last of one are still
+out, further points are drawn from the same distribution, so nobody waits.
+
 Bounds: ``cmaes`` draws a point outside the cube again, up to 20 times here, and clips the last one; what it
 learns from is the point that was tried.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import cmaes
 import numpy as np
 
-from mergery.evolve.algorithms.api import AlgorithmKind, AlgorithmSettings, Point, register_algorithm
+from mergery.evolve.algorithms.api import (
+    AlgorithmKind,
+    AlgorithmSettings,
+    Outcome,
+    Problem,
+    Proposal,
+    register_algorithm,
+)
 
 __all__ = ["CmaEs"]
 
@@ -36,23 +46,23 @@ class CmaEs:
     starts from a random mean.
 
     Args:
-        start: mean of the first generation.
+        problem: whose start is the mean of the first generation.
         settings: seed, population and sigma.
     """
 
-    def __init__(self, start: Point, settings: AlgorithmSettings) -> None:
+    def __init__(self, problem: Problem, settings: AlgorithmSettings) -> None:
         self._settings = settings
         self._runs = 0
         self._told: list[tuple[np.ndarray, float]] = []
-        self._cma = self._distribution(np.array(start, dtype=np.float64))
+        self._cma = self._distribution(np.array(problem.start, dtype=np.float64))
 
-    def ask(self) -> Point:
-        """A point drawn from the distribution of this generation."""
-        return tuple(self._cma.ask().tolist())
+    def ask(self, count: int = 1, pending: Sequence[Proposal] = ()) -> Sequence[Proposal]:  # noqa: ARG002
+        """Points drawn from the distribution of this generation."""
+        return [Proposal(tuple(self._cma.ask().tolist()), "cma-es") for _ in range(count)]
 
-    def tell(self, point: Point, loss: float) -> None:
+    def tell(self, proposal: Proposal, outcome: Outcome) -> None:
         """Collect a generation; when it is whole, move the distribution."""
-        self._told.append((np.array(point), loss if math.isfinite(loss) else _FAILED))
+        self._told.append((np.array(proposal.point), _FAILED if outcome.failed else outcome.loss))
         if len(self._told) < self._cma.population_size:
             return
         self._cma.tell(self._told)
@@ -74,4 +84,8 @@ class CmaEs:
         )
 
 
-register_algorithm(AlgorithmKind("cma-es", ("population", "sigma"), CmaEs))
+register_algorithm(
+    AlgorithmKind(
+        "cma-es", ("population", "sigma"), CmaEs, "CMA-ES as in the paper on evolutionary model merging"
+    )
+)
