@@ -165,3 +165,7 @@ def test_dare_keeps_the_expectation(merge):
 
 def test_passthrough_scales_one_model(merge, tau):
     agree(merge("passthrough", tau[:1], scale=0.3), tau[0].astype(np.float64) * 0.3)
+
+
+def test_passthrough_shifts_after_scaling(merge, tau):
+    agree(merge("passthrough", tau[:1], scale=0.3, shift=-0.7), tau[0].astype(np.float64) * 0.3 - 0.7)
