@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mergery.engine.output import check_free
-from mergery.evaluate import Scores, evaluate, load_items
+from mergery.evaluate import evaluate, load_items
 from mergery.evaluate.intervals import Interval, wilson
 from mergery.evolve import Evolved, Progress, SearchSpec, evolve
 from mergery.evolve.fitness import Fitness
@@ -46,9 +49,9 @@ class Row:
     items: int
 
     @classmethod
-    def of(cls, name: str, kind: str, scores: Scores) -> Row:
+    def of(cls, name: str, kind: str, outcomes: NDArray[np.float32]) -> Row:
         """The row of a model's outcomes on the test items."""
-        return cls(name, kind, wilson(int(scores.outcomes.sum()), len(scores.outcomes)), len(scores.outcomes))
+        return cls(name, kind, wilson(int(outcomes.sum()), len(outcomes)), len(outcomes))
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -166,7 +169,7 @@ def _members(zoo: Zoo, device: str) -> Iterator[Row]:
     """The base, the experts and the control, as stock transformers loads them."""
     for name, kind in (("base", "base"), (LANGUAGE, "expert"), (MATHS, "expert"), ("control", "control")):
         scores = evaluate(zoo.member(name).path, zoo.items(TASK, "test"), device=device)
-        yield Row.of(name, kind, scores)
+        yield Row.of(name, kind, scores.outcomes)
 
 
 def _merges(zoo: Zoo, device: str) -> Iterator[Row]:
@@ -175,11 +178,11 @@ def _merges(zoo: Zoo, device: str) -> Iterator[Row]:
     start = plain["task arithmetic"]
     test = Fitness.open(start, load_items(zoo.items(TASK, "test")), device=device)
     for name, recipe in plain.items():
-        yield Row.of(name, "plain", test.score(recipe).scores)
+        yield Row.of(name, "plain", test.score(recipe).scores.outcomes)
     validation = Fitness.open(start, load_items(zoo.items(TASK, "validation")), device=device)
     scaled = [Recipe.from_dict(_arithmetic(zoo) | {"parameters": {"lambda": scale}}) for scale in GRID]
     best = max(scaled, key=lambda recipe: validation.score(recipe).scores.value)
-    yield Row.of("task arithmetic, tuned", "tuned", test.score(best).scores)
+    yield Row.of("task arithmetic, tuned", "tuned", test.score(best).scores.outcomes)
 
 
 def _arithmetic(zoo: Zoo) -> dict[str, object]:

@@ -38,14 +38,18 @@ def evolve(
 def _summary(evolved: Evolved) -> list[str]:
     """The result on items never seen, beside the ingredients."""
     report = evolved.report
-    lines = [f"{report.evaluator.name} on {len(report.best.test.hashes)} test items, 95 % interval:"]
+    lines = [f"{report.metric} on {len(report.test)} test items, 95 % interval:"]
     for contestant in (report.best, *report.others):
-        interval = report.interval(contestant.test)
+        interval = report.interval(contestant)
         name = contestant.role if contestant.role == "best" else f"{contestant.role} {contestant.name}"
         lines.append(f"  {interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]  {name}")
-    lines.append(f"claimed by the search, on its validation items: {report.claimed:.4f}")
+    lines.append(f"claimed by the search, on its validation items: {report.searched:.4f}")
+    if report.confirmed is not None:
+        claim = report.confirmed.claim
+        lines.append(f"on items held back: {claim.estimate:.4f} [{claim.low:.4f}, {claim.high:.4f}]")
     return [
         *lines,
+        report.verdict,
         f"recipe {evolved.recipe_file}",
         f"model {evolved.model}",
         f"report {evolved.report_file}",

@@ -64,11 +64,14 @@ def search_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
     columns = (BarColumn(bar_width=20), TextColumn("{task.fields[line]}", markup=False))
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("searching", total=None, line="opening the models")
+        tenth = 0
 
         def watch(progress: Progress) -> None:
+            nonlocal tenth
             line = _line(progress)
-            bar.update(task, total=progress.trials, completed=progress.trial, line=line)
-            if not console.is_terminal and 10 * progress.trial % progress.trials < 10:
+            bar.update(task, total=1.0, completed=progress.share, line=line)
+            if not console.is_terminal and int(10 * progress.share) > tenth:
+                tenth = int(10 * progress.share)
                 console.print(line, markup=False)
 
         yield watch
@@ -77,4 +80,5 @@ def search_progress(console: Console) -> Iterator[Callable[[Progress], None]]:
 def _line(progress: Progress) -> str:
     best, left = progress.best, round(progress.seconds_left or 0)
     reached = "none yet" if best is None else f"{best:.4f}"
-    return f"trial {progress.trial}/{progress.trials}  best {reached}  {left // 60}:{left % 60:02d} left"
+    trial = f"{progress.trial}/{progress.trials}" if progress.trials else f"{progress.trial}"
+    return f"trial {trial}  best {reached}  {left // 60}:{left % 60:02d} left"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -59,4 +59,5 @@ class AnswerScorer:
 
         outcomes = answer_outcomes(model, self.prepared)
         column = outcomes.exact_match if self.evaluator.name == "exact_match" else outcomes.likelihood
-        return self.evaluator.summarise(column, self.prepared.hashes)
+        scores = self.evaluator.summarise(column, self.prepared.hashes)
+        return replace(scores, smooth=outcomes.likelihood)

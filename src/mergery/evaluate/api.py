@@ -60,11 +60,15 @@ class Scores:
         outcomes: ``(items,)`` float32 in item order, read-only; NaN where the model gave no finite answer.
         hashes: the items' hashes, in the same order.
         metrics: named numbers, the one that counts first.
+        smooth: ``(items,)`` float32 log-likelihood of the answers, nats, higher is better, where the
+            evaluator gets it in the same pass; else ``None``. It tells apart models that answer the same
+            items right.
     """
 
     outcomes: NDArray[np.float32]
     hashes: tuple[str, ...]
     metrics: tuple[Metric, ...]
+    smooth: NDArray[np.float32] | None = None
 
     @property
     def value(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.evaluate import Evaluator, Items, Scores, get_evaluator, load_items
 from mergery.evaluate.api import context_of
-from mergery.evolve.ledger import Entry, Ledger, ledger_key
 from mergery.recipe import Recipe
 
 if TYPE_CHECKING:
     from mergery.engine.live import LiveMerge
 
-__all__ = ["Fitness", "Scored", "inputs_digest", "score_once"]
+__all__ = ["Fitness", "Scored", "inputs_digest"]
 
 _IDENTITY_FILES = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 
@@ -31,13 +30,11 @@ class Scored:
         scores: what it scored.
         build_seconds: merging it in memory, or loading it.
         score_seconds: scoring it.
-        known: whether the scores come from the ledger; the seconds are then those of the first time.
     """
 
     scores: Scores
     build_seconds: float
     score_seconds: float
-    known: bool = False
 
 
 class Fitness:
@@ -103,27 +100,6 @@ class Fitness:
         built = time.perf_counter()
         scores = self._scorer.score(model)
         return Scored(scores, built - begin, time.perf_counter() - built)
-
-
-def score_once(
-    ledger: Ledger, key: str, evaluator: Evaluator, items: Items, score: Callable[[], Scored]
-) -> Scored:
-    """Score, unless the ledger already knows what comes out.
-
-    Args:
-        ledger: where outcomes are kept.
-        key: what is scored (:func:`mergery.evolve.ledger.ledger_key`).
-        evaluator: that ``score`` uses.
-        items: that ``score`` asks.
-        score: called if the ledger does not know.
-    """
-    full = ledger_key(key, items.digest, evaluator.name)
-    if entry := ledger.get(full):
-        scores = evaluator.summarise(entry.outcomes, items.hashes)
-        return Scored(scores, entry.build_seconds, entry.score_seconds, known=True)
-    scored = score()
-    ledger.put(full, Entry(scored.scores.outcomes, scored.build_seconds, scored.score_seconds))
-    return scored
 
 
 def inputs_digest(models: Iterable[ModelRef]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias, get_args
 
-__all__ = ["GROUPINGS", "Grouping", "Named", "cover", "group_names"]
+__all__ = ["GROUPINGS", "Grouping", "Named", "coarser", "cover", "depth_of", "group_names"]
 
 Grouping: TypeAlias = Literal["model", "role", "layer", "block"]
 """``model``: one value. ``role``: one each for embeddings, attention, MLPs, norms, head and the rest.
@@ -66,6 +66,35 @@ def group_names(tensors: Iterable[Named], by: Grouping) -> dict[str, tuple[str, 
     for tensor in listed:
         members[_group_of(tensor, by)].append(tensor.name)
     return {name: tuple(names) for name, names in members.items() if names}
+
+
+def coarser(group: str, by: Grouping, level: int, layers: int) -> str:
+    """The group that a group belongs to at a coarser level.
+
+    Args:
+        group: as :func:`group_names` calls it.
+        by: how the tensors were grouped.
+        level: 0 is everything together; 1 is roles, or thirds of the layers; 2 is the group itself.
+        layers: of the model.
+    """
+    if level == 0 or by == "model":
+        return "model"
+    head, _, rest = group.partition(".")
+    if level > 1 or head != "layers":
+        return group
+    layer, _, role = rest.partition(".")
+    return role or f"third {3 * int(layer) // layers}"
+
+
+def depth_of(group: str, layers: int) -> float:
+    """Where in the model a group acts: 0 for what comes before the layers, 1 for what comes after them.
+
+    Groups without one place (a role, the whole model) are taken to be in the middle.
+    """
+    head, _, rest = group.partition(".")
+    if head == "layers":
+        return (int(rest.partition(".")[0]) + 0.5) / layers
+    return {"embedding": 0.0, "norm": 1.0, "head": 1.0}.get(group, 0.5)
 
 
 def cover(groups: Mapping[str, Sequence[str]]) -> tuple[tuple[str, str], ...]:

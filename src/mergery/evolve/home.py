@@ -13,7 +13,10 @@ from mergery.engine.output import check_free, staged_directory
 from mergery.errors import OutputError, RecipeError, StudyError
 from mergery.evolve.search import SearchSpec
 
-__all__ = ["Home"]
+__all__ = ["Home", "write_whole"]
+
+_ENDS = ("trials", "budget")
+"""What may grow when a search goes on."""
 
 
 @dataclass(frozen=True)
@@ -87,19 +90,20 @@ class Home:
             return
         owner = self._owner()
         known, wanted = owner.to_dict(), spec.to_dict()
-        for section in ("recipe", "search", "task"):
-            old, new = (_without_trials(data[section]) for data in (known, wanted))
+        for section in dict.fromkeys([*known, *wanted]):
+            old, new = (_without_ends(data.get(section)) for data in (known, wanted))
             if old != new:
                 raise StudyError(
                     f"{self.out}: holds a search with another {section}: section",
-                    fix="choose another output directory; only search.trials may change",
+                    fix="choose another output directory; only search.trials and search.budget may change",
                 )
-        if spec.search.trials < owner.search.trials:
-            raise StudyError(
-                f"search.trials: {self.out} holds a search of {owner.search.trials} trials, "
-                f"got {spec.search.trials}",
-                fix=f"ask for {owner.search.trials} or more",
-            )
+        for name in _ENDS:
+            before, now = getattr(owner.search, name), getattr(spec.search, name)
+            if before is not None and now is not None and now < before:
+                raise StudyError(
+                    f"search.{name}: {self.out} holds a search of {before}, got {now}",
+                    fix=f"ask for {before} or more",
+                )
 
     @contextmanager
     def claim(self, spec: SearchSpec) -> Iterator[None]:
@@ -152,7 +156,7 @@ def write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _without_trials(section: object) -> object:
+def _without_ends(section: object) -> object:
     if isinstance(section, dict):
-        return {key: value for key, value in section.items() if key != "trials"}
+        return {key: value for key, value in section.items() if key not in _ENDS}
     return section

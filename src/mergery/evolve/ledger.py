@@ -1,13 +1,15 @@
-"""What every model answered to every item: kept, so that nothing is scored twice.
+"""What every model answered to every item: kept, so that nothing is asked twice.
 
-Optuna keeps one number a trial; here are the outcomes behind it. A candidate that was scored when the search
-was killed, but not yet recorded, is found here by what was merged and what was asked.
+Optuna keeps one number a trial; here are the outcomes behind it, one row for every model, evaluator and item.
+Reruns, resumed searches, confirmations on more items and reports find what was asked before, whatever set of
+items it was part of.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,49 +19,54 @@ from numpy.typing import NDArray
 
 from mergery.errors import StudyError
 
-__all__ = ["Entry", "Ledger", "ledger_key"]
+__all__ = ["Answers", "Ledger", "ledger_key"]
+
+_PATIENCE = 60.0
+"""Seconds that one process waits for another's entry: many workers share one ledger."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS models (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS outcomes (
+    model INTEGER NOT NULL, evaluator TEXT NOT NULL, item TEXT NOT NULL, outcome REAL, smooth REAL,
+    PRIMARY KEY (model, evaluator, item)
+) WITHOUT ROWID;
+"""
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """One model's outcomes.
+class Answers:
+    """One model's outcomes on some items.
 
     Attributes:
-        outcomes: ``(items,)`` float32 in item order.
-        build_seconds: merging or loading it.
-        score_seconds: scoring it.
+        outcomes: ``(items,)`` float32 in the items' order; NaN where the model gave no finite answer.
+        smooth: ``(items,)`` float32 log-likelihood of the answers; NaN where the evaluator has none.
     """
 
     outcomes: NDArray[np.float32]
-    build_seconds: float
-    score_seconds: float
+    smooth: NDArray[np.float32]
 
 
 class Ledger:
-    """Outcomes by key, in one SQLite file. A context manager.
+    """Outcomes by model, evaluator and item, in one SQLite file. A context manager.
 
     Args:
-        path: the file; made if it does not exist.
+        path: the file; made if it does not exist. ``None`` keeps them in memory.
 
     Raises:
         StudyError: if the file is not a ledger.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = sqlite3.connect(path, isolation_level=None)
+    def __init__(self, path: Path | None = None) -> None:
+        self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=_PATIENCE)
         try:
             # a write-ahead log survives the process's death; only the machine's could lose the last entry
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS outcomes "
-                "(key TEXT PRIMARY KEY, outcomes BLOB NOT NULL, build_seconds REAL, score_seconds REAL)"
-            )
+            self._connection.executescript(_TABLES)
         except sqlite3.DatabaseError as problem:
             self._connection.close()
             raise StudyError(
-                f"{path}: cannot be used: {problem}", fix="remove it; the trials stand in the journal"
+                f"{path}: cannot be used: {problem}", fix="remove it; what the trials answered is asked again"
             ) from problem
 
     def __enter__(self) -> Ledger:
@@ -71,23 +78,45 @@ class Ledger:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
         self._connection.close()
 
-    def get(self, key: str) -> Entry | None:
-        """What is kept under ``key``."""
-        row = self._connection.execute(
-            "SELECT outcomes, build_seconds, score_seconds FROM outcomes WHERE key = ?", (key,)
-        ).fetchone()
-        return None if row is None else Entry(np.frombuffer(row[0], dtype="<f4"), row[1], row[2])
+    def find(self, model: str, evaluator: str, items: Sequence[str]) -> Answers | None:
+        """What a model answered, if it was asked all of these items.
 
-    def put(self, key: str, entry: Entry) -> None:
-        """Keep an entry; what is kept already stays."""
-        self._connection.execute(
-            "INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?)",
-            (key, entry.outcomes.astype("<f4").tobytes(), entry.build_seconds, entry.score_seconds),
+        Args:
+            model: its key (:func:`ledger_key`).
+            evaluator: name of the evaluator.
+            items: the items' hashes.
+        """
+        rows = self._connection.execute(
+            "SELECT item, outcome, smooth FROM outcomes JOIN models ON model = id "
+            "WHERE key = ? AND evaluator = ?",
+            (model, evaluator),
         )
+        known = {item: (outcome, smooth) for item, outcome, smooth in rows}
+        if any(item not in known for item in items):
+            return None
+        # SQLite keeps NaN as NULL, and numpy reads None as NaN
+        columns = np.array([known[item] for item in items], dtype=np.float32).reshape(-1, 2)
+        return Answers(columns[:, 0].copy(), columns[:, 1].copy())
+
+    def keep(self, model: str, evaluator: str, items: Sequence[str], answers: Answers) -> None:
+        """Keep what a model answered, all of it or nothing; what is kept already stays."""
+        rows = zip(items, answers.outcomes.tolist(), answers.smooth.tolist(), strict=True)
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("INSERT OR IGNORE INTO models (key) VALUES (?)", (model,))
+        (number,) = self._connection.execute("SELECT id FROM models WHERE key = ?", (model,)).fetchone()
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?)",
+            [(number, evaluator, *row) for row in rows],
+        )
+        self._connection.execute("COMMIT")
 
 
 def ledger_key(*parts: str) -> str:
-    """A key for what was merged (recipe, inputs) and what was asked (items, evaluator)."""
+    """A model's key: what was merged (recipe, inputs) or what directory it is, all by content."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

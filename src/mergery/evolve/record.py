@@ -1,7 +1,8 @@
-"""The durable record of a search: an Optuna study in a journal file.
+"""The durable record of a search: an Optuna study, in a journal file or in a database.
 
-A trial is one line, appended and synced when the trial is complete, so a search killed at any moment has
-lost at most the trial it was at. Two things a kill can leave behind are mended when the record is opened:
+A trial is written when it is asked for and again when its outcome is known, and nothing is told to the
+algorithm that is not on disk: a search killed at any moment has lost at most the trials that were out. Two
+things a kill can leave behind in a journal are mended when the record is opened:
 
 - A line cut short. Optuna's reader passes over it, but the next line would be appended to its stump and
   make the journal unreadable. The stump is cut off.
@@ -9,7 +10,7 @@ lost at most the trial it was at. Two things a kill can leave behind are mended 
   opens the record here holds the study's own lock (:mod:`mergery.evolve.home`), which the system frees
   with its process, so a link that stays is a dead process's and is removed at once.
 
-The journal opens in Optuna's own tools: ``optuna-dashboard OUT/study/journal.log``.
+The record opens in Optuna's own tools: ``optuna-dashboard OUT/study/journal.log``.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.storages import JournalStorage
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mergery.errors import StudyError
 from mergery.evaluate import Direction
+from mergery.evolve.space import Domain
 from mergery.evolve.trial import Trial
 
 __all__ = ["Record"]
@@ -38,16 +41,31 @@ __all__ = ["Record"]
 _LOCK_PATIENCE = 0.2
 """Seconds in which a living writer (a dashboard) is sure to have finished its line."""
 
+_ASKED = ("origin", "asked_after", "recipe")
+_TOLD = (
+    "told",
+    "score",
+    "values",
+    "items",
+    "whole",
+    "cost",
+    "gradient",
+    "failure",
+    "build_seconds",
+    "score_seconds",
+    "overhead_seconds",
+)
+
 
 class Record:
     """A search's trials, on disk.
 
     Args:
-        path: the journal file; made if it does not exist.
+        place: the journal file, made if it does not exist; or a database's URL (``postgresql://…``).
         name: the study's name, which says what is searched.
-        direction: which way its score is better.
+        directions: which way each objective's score is better.
         names: names of the dimensions.
-        bounds: range of each dimension.
+        domains: what each dimension's values are.
 
     Raises:
         StudyError: if the journal holds another study, or cannot be read.
@@ -55,70 +73,94 @@ class Record:
 
     def __init__(
         self,
-        path: Path,
+        place: Path | str,
         name: str,
         *,
-        direction: Direction,
+        directions: Sequence[Direction],
         names: Sequence[str],
-        bounds: Sequence[tuple[float, float]],
+        domains: Sequence[Domain],
     ) -> None:
         self._names = tuple(names)
-        self._distributions: dict[str, BaseDistribution] = {
-            key: FloatDistribution(low, high) for key, (low, high) in zip(names, bounds, strict=True)
-        }
-        journal = path.absolute()  # Optuna's link must not depend on the working directory
-        _break_lock(journal)
-        _cut_stump(journal)
+        self._distributions = {key: _distribution(domain) for key, domain in zip(names, domains, strict=True)}
         with _quiet():
-            storage = JournalStorage(JournalFileBackend(str(journal)))
-            known = [study.study_name for study in storage.get_all_studies()]
-            if known not in ([], [name]):
+            self._storage = _storage(place)
+            known = [study.study_name for study in self._storage.get_all_studies()]
+            if isinstance(place, Path) and known not in ([], [name]):
                 raise StudyError(
-                    f"{path}: holds the record of another search",
+                    f"{place}: holds the record of another search",
                     fix="choose another output directory, or put the search file, models and items back",
                 )
-            if not known:
-                storage.create_new_study([StudyDirection[direction.upper()]], name)
-            self._study = optuna.load_study(
-                study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0)
-            )
+            if name not in known:
+                ways = [StudyDirection[direction.upper()] for direction in directions]
+                self._storage.create_new_study(ways, name)
+            self._study = self._storage.get_study_id_from_name(name)
 
     def trials(self) -> tuple[Trial, ...]:
-        """All complete trials, in order."""
-        return tuple(self._trial(found) for found in self._study.get_trials(deepcopy=False))
+        """All trials, those still running among them, in the order of asking."""
+        return tuple(self._trial(found) for found in self._storage.get_all_trials(self._study))
 
-    def add(self, trial: Trial) -> None:
-        """Append one complete trial; on disk when this returns."""
-        state = TrialState.FAIL if trial.score is None else TrialState.COMPLETE
+    def begin(self, trial: Trial) -> None:
+        """Write that a trial is out; on disk when this returns."""
+        values = dict(zip(self._names, trial.genome or (), strict=False))
+        asked = {key: value for key, value in asdict(trial).items() if key in _ASKED}
         with _quiet():
-            self._study.add_trial(
+            written = self._storage.create_new_trial(
+                self._study,
                 optuna.create_trial(
-                    state=state,
-                    value=trial.score,
-                    params=dict(zip(self._names, trial.genome, strict=True)),
-                    distributions=self._distributions,
-                    user_attrs={
-                        "recipe": trial.recipe,
-                        "failure": trial.failure,
-                        "build_seconds": trial.build_seconds,
-                        "score_seconds": trial.score_seconds,
-                        "overhead_seconds": trial.overhead_seconds,
-                    },
-                )
+                    state=TrialState.RUNNING,
+                    params=values,
+                    distributions={name: self._distributions[name] for name in values},
+                    user_attrs=asked,
+                ),
             )
+        number = self._storage.get_trial_number_from_id(written)
+        if number != trial.number:
+            raise StudyError(
+                f"trial {trial.number}: another process wrote trial {number} to this record",
+                fix="let one search at a time write to it",
+            )
+
+    def finish(self, trial: Trial) -> None:
+        """Write a trial's outcome; on disk when this returns."""
+        state, values = TrialState.COMPLETE, list(trial.values)
+        if trial.score is None:
+            state, values = TrialState.FAIL, []
+        elif not trial.whole:
+            state, values = TrialState.PRUNED, []
+        told = {key: value for key, value in asdict(trial).items() if key in _TOLD}
+        with _quiet():
+            written = self._storage.get_trial_id_from_study_id_trial_number(self._study, trial.number)
+            self._storage.set_trial_user_attr(written, "told", told)
+            self._storage.set_trial_state_values(written, state, values or None)
 
     def _trial(self, found: FrozenTrial) -> Trial:
         attributes = found.user_attrs
+        genome = tuple(found.params[name] for name in self._names) if found.params else None
+        told = attributes["told"] if found.state.is_finished() else {}
+        gradient = told.get("gradient")
         return Trial(
             number=found.number,
-            genome=tuple(found.params[name] for name in self._names),
-            score=found.value if found.state == TrialState.COMPLETE else None,
-            failure=attributes["failure"],
-            recipe=attributes["recipe"],
-            build_seconds=attributes["build_seconds"],
-            score_seconds=attributes["score_seconds"],
-            overhead_seconds=attributes["overhead_seconds"],
+            genome=genome,
+            **{key: attributes[key] for key in _ASKED},
+            **told
+            | ({"values": tuple(told["values"]), "gradient": gradient and tuple(gradient)} if told else {}),
         )
+
+
+def _storage(place: Path | str) -> BaseStorage:
+    if isinstance(place, str):
+        return RDBStorage(place)
+    journal = place.absolute()  # Optuna's link must not depend on the working directory
+    _break_lock(journal)
+    _cut_stump(journal)
+    return JournalStorage(JournalFileBackend(str(journal)))
+
+
+def _distribution(domain: Domain) -> BaseDistribution:
+    if isinstance(domain[0], str):
+        return CategoricalDistribution(domain)
+    low, high = domain
+    return FloatDistribution(float(low), float(high))
 
 
 def _cut_stump(journal: Path) -> None:

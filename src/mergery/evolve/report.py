@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mergery.checkpoint import Checkpoint
-from mergery.evaluate import Evaluator, Items, Scores, evaluate
 from mergery.evaluate.intervals import Interval, bootstrap_mean, paired_bootstrap, wilson
-from mergery.evolve.fitness import Scored, inputs_digest, score_once
+from mergery.evolve.confirm import Confirmed
+from mergery.evolve.exam import Exam
 from mergery.evolve.home import write_whole
-from mergery.evolve.ledger import Ledger
 from mergery.evolve.trial import Trial
-from mergery.recipe import ModelRef, Recipe
 
-__all__ = ["Contestant", "Report", "compare"]
+__all__ = ["Contestant", "Report"]
 
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
-    """One model on both sets of items.
+    """One model on the items of the report.
 
     Attributes:
         name: the recipe's name for it; ``best`` for the merge.
-        role: ``best``, ``base`` or ``parent``.
-        validation: its scores on the items that the search saw.
-        test: its scores on those that it did not.
+        role: ``best``, ``base``, ``parent`` or ``plain`` (a merge without a search).
+        validation: ``(n,)`` its outcomes on the items that the search saw, in their exam's order.
+        test: ``(m,)`` its outcomes on those that it did not.
     """
 
     name: str
     role: str
-    validation: Scores
-    test: Scores
+    validation: NDArray[np.float32]
+    test: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,105 +42,129 @@ class Report:
 
     Attributes:
         best: the written model, loaded again with stock transformers.
-        others: the base and the parents.
-        claimed: the best trial's score, as the search saw it.
+        others: the base, the parents, and plain merges of them.
+        searched: the best trial's score, as the search saw it.
+        confirmed: what was left of it on items held back; ``None`` if none were.
         trials: all trials.
-        evaluator: how they were scored.
+        exam: what the search asked.
+        test: what judges.
+        importance: of each dimension, as a share of one; empty where it cannot be said.
     """
 
     best: Contestant
     others: tuple[Contestant, ...]
-    claimed: float
+    searched: float
+    confirmed: Confirmed | None
     trials: tuple[Trial, ...]
-    evaluator: Evaluator
+    exam: Exam
+    test: Exam
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def claimed(self) -> float:
+        """The score that the search promises: the confirmed one where there is one."""
+        return self.searched if self.confirmed is None else self.confirmed.claim.estimate
+
+    @property
+    def metric(self) -> str:
+        """What the score is."""
+        return ", ".join(dict.fromkeys(section.evaluator.name for section in self.exam.sections))
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: by how much the best is better than the best of the others, or that it is not."""
+        rival = self.rival
+        gain = self.difference(rival)
+        words = f"{_signed(gain.estimate)} [{_signed(gain.low)}, {_signed(gain.high)}]"
+        who = f"{rival.role} {rival.name}" if rival.role != "plain" else rival.name
+        if self.gained:
+            return f"better than {who} by {words} on the test items (95 % interval)"
+        return f"no gain over {who}: {words} on the test items (95 % interval)"
+
+    @property
+    def rival(self) -> Contestant:
+        """The best of the others on the test items."""
+        return min(self.others, key=lambda other: self.test.losses(other.test).mean(dtype=np.float64))
+
+    @property
+    def gained(self) -> bool:
+        """Whether the best is better than every other, by an interval that excludes none."""
+        gain = self.difference(self.rival)
+        return gain.low > 0 if self.test.direction == "maximize" else gain.high < 0
+
+    def interval(self, contestant: Contestant) -> Interval:
+        """A contestant's score on the test items, with its 95 % interval."""
+        return self._score(self.test, contestant.test)
+
+    def _score(self, exam: Exam, outcomes: NDArray[np.float32]) -> Interval:
+        """A score with its interval: Wilson's for one proportion, bootstrap for other means."""
+        if len(exam.sections) == 1 and exam.sections[0].evaluator.proportion:
+            return wilson(int(outcomes.sum()), len(outcomes))
+        return bootstrap_mean(self._weighted(exam, outcomes))
+
+    def difference(self, other: Contestant) -> Interval:
+        """The best's test score less another's, on the same items."""
+        return paired_bootstrap(
+            self._weighted(self.test, self.best.test), self._weighted(self.test, other.test)
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
-        building = sum(trial.build_seconds for trial in self.trials)
-        scoring = sum(trial.score_seconds for trial in self.trials)
-        overhead = sum(trial.overhead_seconds for trial in self.trials)
+        claim: dict[str, object] = {"claimed_validation": self.searched}
+        if self.confirmed is not None:
+            claim["confirmed"] = _interval(self.confirmed.claim)
+        claim["claimed_minus_test"] = self.claimed - self.test.score(self.best.test)
         return {
-            "metric": self.evaluator.name,
-            "direction": self.evaluator.direction,
-            "best": self._contestant(self.best) | {"claimed_validation": self.claimed},
+            "metric": self.metric,
+            "direction": self.exam.direction,
+            "verdict": self.verdict,
+            "best": self._contestant(self.best) | claim,
             "others": [
-                self._contestant(other) | {"best_minus_this_test": _interval(self._difference(other))}
+                self._contestant(other) | {"best_minus_this_test": _interval(self.difference(other))}
                 for other in self.others
             ],
-            "items": {"validation": len(self.best.validation.hashes), "test": len(self.best.test.hashes)},
+            "items": {"validation": len(self.exam), "test": len(self.test)}
+            | ({"confirm": len(self.confirmed.finalists[0].confirmed)} if self.confirmed else {}),
             "trials": len(self.trials),
             "failed_trials": sum(trial.score is None for trial in self.trials),
-            "seconds": {"building": building, "scoring": scoring, "overhead": overhead},
+            "given_up_trials": sum(trial.score is not None and not trial.whole for trial in self.trials),
+            "item_evaluations": {
+                "searching": sum(trial.cost for trial in self.trials),
+                "confirming": self.confirmed.cost if self.confirmed else 0,
+            },
+            "importance": dict(self.importance),
+            "seconds": {
+                "building": sum(trial.build_seconds for trial in self.trials),
+                "scoring": sum(trial.score_seconds for trial in self.trials),
+                "overhead": sum(trial.overhead_seconds for trial in self.trials),
+            },
         }
 
     def save(self, path: Path) -> None:
         """Write the report as JSON."""
         write_whole(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
-    def interval(self, scores: Scores) -> Interval:
-        """95 % interval of a score: Wilson's for proportions, bootstrap for means."""
-        if self.evaluator.proportion and np.isfinite(scores.outcomes).all():
-            return wilson(int(scores.outcomes.sum()), len(scores.outcomes))
-        return bootstrap_mean(scores.outcomes)
-
-    def _difference(self, other: Contestant) -> Interval:
-        return paired_bootstrap(self.best.test.outcomes, other.test.outcomes)
+    def _weighted(self, exam: Exam, outcomes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Outcomes such that their mean is the score."""
+        weighted: NDArray[np.float64] = exam.losses(outcomes).astype(np.float64)
+        return weighted if exam.direction == "minimize" else -weighted
 
     def _contestant(self, contestant: Contestant) -> dict[str, object]:
-        return {
+        data: dict[str, object] = {
             "name": contestant.name,
             "role": contestant.role,
-            "validation": _interval(self.interval(contestant.validation)),
-            "test": _interval(self.interval(contestant.test)),
+            "validation": _interval(self._score(self.exam, contestant.validation)),
+            "test": _interval(self._score(self.test, contestant.test)),
         }
-
-
-def compare(
-    recipe: Recipe,
-    model: Path,
-    validation: Items,
-    test: Items,
-    *,
-    evaluator: Evaluator,
-    ledger: Ledger,
-    device: str,
-) -> tuple[Contestant, tuple[Contestant, ...]]:
-    """Score a written model and its ingredients on the same items.
-
-    Args:
-        recipe: the model's.
-        model: its directory.
-        validation: items that the search saw.
-        test: items that it did not.
-        evaluator: how to score.
-        ledger: what was scored before is looked up there.
-        device: where to run the models.
-
-    Returns:
-        The model, then the base and the parents in the recipe's order.
-    """
-
-    def contestant(name: str, role: str, ref: ModelRef) -> Contestant:
-        directory = Checkpoint.open(ref).directory
-        digest = inputs_digest([ref])
-
-        def score(items: Items) -> Scores:
-            def fresh() -> Scored:
-                return Scored(evaluate(directory, items, evaluator=evaluator.name, device=device), 0.0, 0.0)
-
-            return score_once(ledger, f"directory {digest}", evaluator, items, fresh).scores
-
-        return Contestant(name, role, score(validation), score(test))
-
-    others: Sequence[tuple[str, ModelRef]] = [
-        ("base" if ref == recipe.base_model else "parent", ref) for ref in recipe.models
-    ]
-    ordered = sorted(others, key=lambda entry: entry[0] != "base")
-    return (
-        contestant("best", "best", ModelRef(str(model))),
-        tuple(contestant(str(ref), role, ref) for role, ref in ordered),
-    )
+        if len(self.test.sections) > 1:
+            names = [section.name for section in self.test.sections]
+            data["test_by_task"] = dict(zip(names, self.test.means(contestant.test), strict=True))
+        return data
 
 
 def _interval(interval: Interval) -> Mapping[str, float]:
     return {"score": interval.estimate, "low": interval.low, "high": interval.high}
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}"

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergery.engine import make_plan, merge
-from mergery.errors import RecipeError, StudyError
-from mergery.evaluate import Evaluator, Items, disjoint, get_evaluator, load_items
-from mergery.evolve.algorithms import AlgorithmKind, Problem, get_algorithm
+from mergery.errors import StudyError
 from mergery.evolve.home import Home, write_whole
-from mergery.evolve.ledger import Ledger
-from mergery.evolve.report import Report
+from mergery.evolve.opening import Search
 from mergery.evolve.search import SearchSpec
-from mergery.evolve.space import SearchSpace
-from mergery.evolve.trial import Progress, Trial, best_trial
+from mergery.evolve.trial import Progress, Trial, best_trial, best_trials
 from mergery.recipe import Recipe
+
+if TYPE_CHECKING:
+    from mergery.evolve.confirm import Confirmed
+    from mergery.evolve.report import Report
+    from mergery.evolve.session import Session
 
 __all__ = ["Evolved", "evolve"]
 
@@ -49,35 +49,6 @@ class Evolved:
     chart: Path
 
 
-@dataclass(frozen=True)
-class _Search:
-    """A search whose every part has been checked."""
-
-    spec: SearchSpec
-    space: SearchSpace
-    kind: AlgorithmKind
-    evaluator: Evaluator
-    validation: Items
-    test: Items
-
-    @property
-    def start(self) -> Recipe:
-        return self.space.recipe(self.space.decode(self.space.start))
-
-    def identity(self, inputs: str) -> str:
-        """Hash of all that decides a trial: the study's name."""
-        search = self.spec.to_dict()["search"]
-        settings = {key: value for key, value in dict(search).items() if key != "trials"}  # type: ignore[call-overload]
-        parts = [
-            self.space.skeleton,
-            [(knob.path, knob.low, knob.high, knob.start, knob.filters) for knob in self.space.knobs],
-            settings,
-            [self.evaluator.name, self.validation.digest, self.test.digest],
-            inputs,
-        ]
-        return f"mergery-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}"
-
-
 def evolve(
     search: SearchSpec | Path | str,
     out: Path | str,
@@ -87,9 +58,9 @@ def evolve(
 ) -> Evolved:
     """Search for the best recipe, and write its model.
 
-    Every trial is on disk before the next begins. Killed at any moment and called again with the same
-    search and directory, it continues and ends where it would have ended; called again with more trials,
-    it adds them.
+    Every trial is on disk before the algorithm is told of it. Killed at any moment and called again with the
+    same search and directory, it continues and ends where it would have ended; called again with more trials
+    or a larger budget, it adds them.
 
     Args:
         search: the search, or the path of its YAML file.
@@ -102,65 +73,48 @@ def evolve(
             first trial, with nothing written.
         StudyError: if the directory holds another search, or every trial failed.
     """
-    spec = search if isinstance(search, SearchSpec) else SearchSpec.load(search)
-    checked = _check(spec)
+    checked = Search.open(search if isinstance(search, SearchSpec) else SearchSpec.load(search))
     home = Home(Path(out))
-    home.check(spec, make_plan(checked.start).bytes_written)
+    home.check(checked.spec, make_plan(checked.start).bytes_written)
 
-    from mergery.engine import LiveMerge
-    from mergery.evolve.fitness import Fitness, inputs_digest, score_once
-    from mergery.evolve.record import Record
-    from mergery.evolve.study import run_trials
+    from mergery.evolve.session import Session
 
-    inputs = inputs_digest(checked.start.models)
-    evaluator, items = checked.evaluator, checked.validation
-    fitness = Fitness(LiveMerge(checked.start, device=device), items, evaluator)
-    with home.claim(spec), Ledger(home.ledger) as ledger:
-        record = Record(
-            home.journal,
-            checked.identity(inputs),
-            direction=evaluator.direction,
-            names=checked.space.names,
-            bounds=checked.space.bounds,
-        )
-        trials = run_trials(
-            checked.space,
-            checked.kind.start(Problem(checked.space.start), spec.search.for_algorithm),
-            lambda recipe: score_once(
-                ledger, f"recipe {recipe.digest} {inputs}", evaluator, items, lambda: fitness.score(recipe)
-            ),
-            record,
-            trials=spec.search.trials,
-            direction=evaluator.direction,
-            progress=progress,
-        )
-        return _finish(checked, home, ledger, trials, device)
+    with Session(checked, home, device=device) as session:
+        trials = session.search(progress)
+        best, confirmed = _choose(session, trials)
+        return _finish(session, trials, best, confirmed)
 
 
-def _check(spec: SearchSpec) -> _Search:
-    """Everything that can be wrong before a weight is read."""
-    kind = get_algorithm(spec.search.algorithm)
-    for name in ("population", "sigma"):
-        if getattr(spec.search, name) is not None and name not in kind.settings:
-            raise RecipeError(f"search.{name}: {kind.name} has no {name}", fix=f"remove {name}")
-    evaluator = get_evaluator(spec.task.evaluator, where="task.evaluator")
-    validation, test = load_items(spec.task.validation), load_items(spec.task.test)
-    disjoint(validation, test)
-    return _Search(spec, SearchSpace.open(spec.recipe), kind, evaluator, validation, test)
+def _choose(session: Session, trials: tuple[Trial, ...]) -> tuple[Trial, Confirmed | None]:
+    """The best trial: of the finalists on items held back, or of all where none are."""
+    from mergery.evolve.confirm import Finalist, confirm
 
-
-def _finish(search: _Search, home: Home, ledger: Ledger, trials: tuple[Trial, ...], device: str) -> Evolved:
-    """Write the best recipe, its model, the report and the picture; what is there already stays."""
-    from mergery.evolve.chart import draw
-    from mergery.evolve.report import compare
-
-    best = best_trial(trials, search.evaluator.direction)
-    if best is None or best.score is None:
+    checked = session.checked
+    best = best_trial(trials, checked.exam.direction)
+    if best is None:
         raise StudyError(
-            f"{home.out}: all {len(trials)} trials failed, the first because {trials[0].failure}",
+            f"{session.home.out}: all {len(trials)} trials failed, the first because {trials[0].failure}",
             fix="narrow the ranges of the search",
         )
-    recipe = search.space.recipe(best.genome)
+    if checked.confirm is None:
+        return best, None
+    finalists = []
+    for trial in best_trials(trials, checked.exam.direction, checked.spec.search.finalists):
+        candidate = checked.candidate(trial)
+        outcomes = session.examiner.recall(candidate, len(checked.exam)).outcomes
+        finalists.append(Finalist(trial.number, candidate, checked.exam.losses(outcomes)))
+    confirmed = confirm(finalists, session.examine(checked.confirm))
+    return trials[confirmed.winner], confirmed
+
+
+def _finish(session: Session, trials: tuple[Trial, ...], best: Trial, confirmed: Confirmed | None) -> Evolved:
+    """Write the best recipe, its model, the report and the picture; what is there already stays."""
+    from mergery.evolve.chart import draw
+    from mergery.evolve.contest import contestants
+    from mergery.evolve.report import Report
+
+    checked, home = session.checked, session.home
+    recipe = checked.candidate(best).recipe
     text = recipe.to_yaml()
     if not home.best.exists() or home.best.read_text(encoding="utf-8") != text:
         # a model never lies beside another's recipe: the old one goes before the new recipe comes
@@ -168,23 +122,18 @@ def _finish(search: _Search, home: Home, ledger: Ledger, trials: tuple[Trial, ..
         shutil.rmtree(home.model, ignore_errors=True)
         write_whole(home.best, text)
     if not home.model.exists():
-        merge(recipe, home.model, device=device)
-    first, others = compare(
-        recipe,
-        home.model,
-        search.validation,
-        search.test,
-        evaluator=search.evaluator,
-        ledger=ledger,
-        device=device,
-    )
-    report = Report(first, others, best.score, trials, search.evaluator)
+        merge(recipe, home.model, device=session.device)
+    assert best.score is not None
+    first, others = contestants(session, recipe)
+    report = Report(first, others, best.score, confirmed, trials, checked.exam, checked.test)
     report.save(home.report)
     draw(
         home.chart,
         trials,
-        direction=search.evaluator.direction,
-        metric=search.evaluator.name,
-        references={f"{other.role} {Path(other.name).name}": other.validation.value for other in others},
+        direction=checked.exam.direction,
+        metric=report.metric,
+        references={
+            f"{other.role} {Path(other.name).name}": checked.exam.score(other.validation) for other in others
+        },
     )
     return Evolved(recipe, report, trials, home.out, home.model, home.best, home.report, home.chart)

@@ -1,4 +1,4 @@
-"""The search file: a recipe with open knobs, how to search, and the task.
+"""The search file: a recipe with open knobs, how to search, and the task or tasks.
 
 ::
 
@@ -21,16 +21,21 @@ Paths are relative to the working directory, as in recipes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from mergery.errors import RecipeError
 from mergery.evolve.algorithms.api import AlgorithmSettings
 from mergery.recipe.border import Document, checked, load_yaml
 
-__all__ = ["SearchSettings", "SearchSpec", "TaskSpec"]
+__all__ = ["DEFAULT_CONFIRM", "SearchSettings", "SearchSpec", "TaskSpec"]
+
+DEFAULT_CONFIRM = 0.25
+"""Share of the validation items that is held back to confirm what the search found."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +43,37 @@ class SearchSettings:
     """How to search.
 
     Attributes:
-        trials: recipes to try in all.
+        trials: recipes to try at most; ``None`` for no limit.
+        budget: item evaluations to spend at most, confirmation included; ``None`` for no limit.
         algorithm: a registered search algorithm.
         seed: of its random numbers.
         population: points a generation, at least 4; the algorithm's own choice if ``None``.
         sigma: first standard deviation as a share of each knob's range (0.25 of [-0.5, 3.0] is 0.875); the
             algorithm's own choice if ``None``.
+        racing: whether candidates that are clearly worse than the best are given up before they were asked
+            all items; the algorithm's own choice if ``None``.
+        references: whether plain merges by other methods are tried first; the algorithm's own choice if
+            ``None``.
+        finalists: how many of the best candidates are asked the items held back.
+        objectives: whether each task is an objective of its own; else their weighted mean is the one.
+        workers: candidates asked at the same time, each in a process of its own.
+        launcher: ``processes`` of this machine, or ``ray``.
+        timeout: seconds after which a candidate that hangs has failed; ``None`` waits forever.
     """
 
-    trials: int
+    trials: int | None = None
+    budget: int | None = None
     algorithm: str = "cma-es"
     seed: int = 0
     population: int | None = None
     sigma: float | None = None
+    racing: bool | None = None
+    references: bool | None = None
+    finalists: int = 8
+    objectives: bool = False
+    workers: int = 1
+    launcher: str = "processes"
+    timeout: float | None = None
 
     @property
     def for_algorithm(self) -> AlgorithmSettings:
@@ -66,11 +89,16 @@ class TaskSpec:
         validation: JSONL items that the search sees.
         test: JSONL items that only the report sees.
         evaluator: a registered evaluator.
+        confirm: JSONL items that finalists are asked; or the share of the validation items that is held
+            back for that.
+        weight: of this task's mean in the score, relative to the other tasks'.
     """
 
     validation: Path
     test: Path
     evaluator: str = "exact_match"
+    confirm: Path | float = DEFAULT_CONFIRM
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,12 +108,12 @@ class SearchSpec:
     Attributes:
         recipe: plain data in the recipe's grammar, with knobs (:mod:`mergery.evolve.space`).
         search: how to search.
-        task: what counts as better.
+        tasks: what counts as better, by name; a file's ``task:`` is called ``task``.
     """
 
     recipe: Mapping[str, object]
     search: SearchSettings
-    task: TaskSpec
+    tasks: Mapping[str, TaskSpec]
 
     @classmethod
     def load(cls, path: Path | str) -> SearchSpec:
@@ -100,58 +128,94 @@ class SearchSpec:
     def from_dict(cls, data: Mapping[str, object]) -> SearchSpec:
         """Check plain data and make the search of it; the recipe and its knobs are checked when opened."""
         document = checked(_Search, data)
+        if document.task is not None and document.tasks:
+            raise RecipeError("tasks: there is a task, too", fix="list all of them under tasks:")
+        tasks = document.tasks or ({} if document.task is None else {"task": document.task})
+        if not tasks:
+            raise RecipeError("task: missing", fix="write task: {validation: a.jsonl, test: b.jsonl}")
         return cls(
             recipe=document.recipe,
             search=SearchSettings(**document.search.model_dump()),
-            task=TaskSpec(**document.task.model_dump()),
+            tasks={name: TaskSpec(**task.model_dump()) for name, task in tasks.items()},
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Plain data in the search file's grammar, defaults that an algorithm chooses left out."""
-        search: dict[str, object] = {
-            "algorithm": self.search.algorithm,
-            "trials": self.search.trials,
-            "population": self.search.population,
-            "sigma": self.search.sigma,
-            "seed": self.search.seed,
+        """Plain data in the search file's grammar, without what is as it is by default."""
+        usual = SearchSettings()
+        kept = {"algorithm", "seed"}
+        search = {
+            key: value
+            for key, value in asdict(self.search).items()
+            if key in kept or value != getattr(usual, key)
         }
-        return {
-            "recipe": dict(self.recipe),
-            "search": {key: value for key, value in search.items() if value is not None},
-            "task": {
-                "evaluator": self.task.evaluator,
-                "validation": str(self.task.validation),
-                "test": str(self.task.test),
-            },
-        }
+        tasks = {name: _task_data(task) for name, task in self.tasks.items()}
+        named = {"task": tasks["task"]} if list(tasks) == ["task"] else {"tasks": tasks}
+        return {"recipe": dict(self.recipe), "search": search, **named}
 
     def to_yaml(self) -> str:
         """The search as text that :meth:`load` reads."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, width=110)
 
 
+def _task_data(task: TaskSpec) -> dict[str, object]:
+    data: dict[str, object] = {
+        "evaluator": task.evaluator,
+        "validation": str(task.validation),
+        "test": str(task.test),
+    }
+    if task.confirm != DEFAULT_CONFIRM:
+        data["confirm"] = str(task.confirm) if isinstance(task.confirm, Path) else task.confirm
+    if task.weight != 1.0:
+        data["weight"] = task.weight
+    return data
+
+
 class _Settings(Document):
     algorithm: str = "cma-es"
-    trials: int = Field(ge=1)
+    trials: int | None = Field(default=None, ge=1)
+    budget: int | None = Field(default=None, ge=1)
     population: int | None = Field(default=None, ge=4)
     sigma: float | None = Field(default=None, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
+    racing: bool | None = None
+    references: bool | None = None
+    finalists: int = Field(default=8, ge=1)
+    objectives: bool = False
+    workers: int = Field(default=1, ge=1)
+    launcher: Literal["processes", "ray"] = "processes"
+    timeout: float | None = Field(default=None, gt=0)
 
-    @field_validator("trials", "population", "seed", mode="before")
+    @field_validator("trials", "budget", "population", "seed", "finalists", "workers", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
         if isinstance(value, bool | str):
             raise ValueError("expected a whole number")
         return value
 
+    @model_validator(mode="after")
+    def _ends(self) -> _Settings:
+        if self.trials is None and self.budget is None:
+            raise ValueError("says neither trials nor budget, so it would never end")
+        return self
+
 
 class _Task(Document):
     evaluator: str = "exact_match"
     validation: Path
     test: Path
+    confirm: float | Path = DEFAULT_CONFIRM
+    weight: float = Field(default=1.0, gt=0)
+
+    @field_validator("confirm")
+    @classmethod
+    def _share(cls, value: float | Path) -> float | Path:
+        if not isinstance(value, Path) and not 0 <= value < 1:
+            raise ValueError("expected a path, or a share from 0 to below 1")
+        return value
 
 
 class _Search(Document):
     recipe: dict[str, object]
     search: _Settings
-    task: _Task
+    task: _Task | None = None
+    tasks: dict[str, _Task] = Field(default_factory=dict)

@@ -1,82 +1,86 @@
-"""A recipe with open knobs, and the points in it.
+"""A space of recipes: a recipe with open knobs, and the points in it.
 
-A knob stands where a recipe has a parameter's value::
-
-    weight: {search: [-0.5, 3.0], start: 0.8, by: block}
-
-``search`` is the range; ``true``, or nothing, takes the range that the method declares. ``start`` is where
-the search begins: by default the method's own default if the range holds it, else the middle. ``by`` says
-how many numbers it is: ``model`` (one, the default), ``role``, ``layer`` or ``block``
-(:data:`mergery.evolve.groups.Grouping`). A number per group becomes mergekit's list of ``{filter, value}``,
-so whatever the search finds is an ordinary recipe.
+The merge method may be open, too: ``merge_method: {search: [task_arithmetic, ties, dare_ties]}``. Each
+method takes the knobs that it has a parameter for, in its own range; the others do not stand in its recipe.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.errors import RecipeError
-from mergery.evolve.algorithms.api import Point
-from mergery.evolve.groups import GROUPINGS, Grouping, Named, cover, group_names
-from mergery.methods import MergeMethod, Parameter, get_method
+from mergery.evolve.algorithms.api import Point, Problem
+from mergery.evolve.groups import Named, coarser, depth_of
+from mergery.evolve.knobs import Knob, grouped, open_knobs, resolve
+from mergery.methods import MergeMethod, get_method
 from mergery.recipe import Recipe
-from mergery.recipe.border import Document, checked, place
+from mergery.recipe.border import place
 
-__all__ = ["Genome", "Knob", "SearchSpace"]
+if TYPE_CHECKING:
+    from mergery.evolve.paths import Path as LayerPath
 
-Genome: TypeAlias = tuple[float, ...]
-"""A point in the space: one number for every dimension, in the parameters' own units."""
+__all__ = ["Candidate", "Domain", "Genome", "SearchSpace", "Space"]
 
-_STEPS = 1_000_000
-"""A genome's numbers are rounded to about this share of their range, so that recipes can be read."""
+Genome: TypeAlias = tuple[float | str, ...]
+"""A point in the space: one value for every dimension, in the parameters' own units."""
 
-_Path: TypeAlias = tuple[str | int, ...]
+Domain: TypeAlias = "tuple[float, float] | tuple[str, ...]"
+"""The ends of a real dimension's range, or the values of one of choices."""
+
+_METHOD = ("merge_method",)
 
 
 @dataclass(frozen=True)
-class Knob:
-    """One open parameter of a recipe.
+class Candidate:
+    """What a genome stands for.
 
     Attributes:
-        path: the keys and indices that lead to it in the recipe.
-        low: smallest value tried.
-        high: largest value tried.
-        start: where the search begins.
-        groups: names of the groups of tensors that have a number each; empty for one number in all.
-        filters: ``(filter, index of its group)``, in the order in which they are tried.
+        recipe: the ordinary recipe of it.
+        path: the layers in the order in which they run, where they are not merged but passed on.
     """
 
-    path: _Path
-    low: float
-    high: float
-    start: float
-    groups: tuple[str, ...] = ()
-    filters: tuple[tuple[str, int], ...] = ()
+    recipe: Recipe
+    path: LayerPath | None = None
+
+
+class Space(Protocol):
+    """Where a search looks: weight space (:class:`SearchSpace`), path space, or both."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of its numbers: ``models[0].weight`` or ``models[0].weight.layers.2.mlp``."""
-        name = place("", tuple(part for part in self.path if part != "parameters"))
-        return tuple(f"{name}.{group}" for group in self.groups) or (name,)
+        """Names of the dimensions."""
+        ...
 
-    def setting(self, numbers: Sequence[float]) -> float | list[dict[str, object]]:
-        """What the recipe says for these numbers."""
-        if not self.groups:
-            return numbers[0]
-        return [{"filter": pattern, "value": numbers[group]} for pattern, group in self.filters]
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """What each dimension's values are."""
+        ...
 
-    def value(self, share: float) -> float:
-        """The value at a share of the range, 0 to 1, rounded so that it can be read."""
-        digits = max(0, math.ceil(-math.log10((self.high - self.low) / _STEPS)))
-        value = round(self.low + share * (self.high - self.low), digits)
-        return min(self.high, max(self.low, value))
+    @property
+    def problem(self) -> Problem:
+        """What algorithms know of it."""
+        ...
+
+    @property
+    def identity(self) -> object:
+        """Plain data that says which space it is."""
+        ...
+
+    def decode(self, point: Point) -> Genome:
+        """The genome at a point of the unit cube."""
+        ...
+
+    def candidate(self, genome: Genome) -> Candidate:
+        """What a genome stands for.
+
+        Raises:
+            RecipeError: if its values cannot stand together.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,14 @@ class SearchSpace:
     Attributes:
         skeleton: the recipe as plain data; what stands at the knobs' places does not matter.
         knobs: in the recipe's order.
+        methods: names of the methods to choose from; one if the recipe says which.
+        layers: how many layers the models have, where a knob goes by them.
     """
 
     skeleton: Mapping[str, object]
     knobs: tuple[Knob, ...]
+    methods: tuple[str, ...]
+    layers: int = 0
 
     @classmethod
     def open(cls, recipe: Mapping[str, object], *, where: str = "recipe") -> SearchSpace:
@@ -103,55 +111,93 @@ class SearchSpace:
             RecipeError: if a knob or the recipe is wrong, or there is no knob.
             CheckpointError: if a model cannot be opened.
         """
-        found = list(_knobs(recipe, ()))
-        drafts = [(path, _read(data, place(where, path))) for path, data in found]
-        if not drafts:
+        drafts = open_knobs(recipe, where)
+        methods = _methods(recipe, where)
+        if not drafts and len(methods) == 1:
             raise RecipeError(
                 f"{where}: no open parameter", fix="write weight: {search: [0, 1]} where a value stands"
             )
-        name = recipe.get("merge_method")
-        if not isinstance(name, str):
-            Recipe.from_dict(recipe, where=where)
-            raise RecipeError(f"{where}.merge_method: not a name", fix="write merge_method: task_arithmetic")
-        method = get_method(name, where=place(where, ("merge_method",)))
-        knobs = [_resolve(path, draft, method, where) for path, draft in drafts]
-        # the whole recipe is checked before any header is read
-        space = cls(recipe, tuple(knobs))
-        checked_recipe = space.recipe(space.decode(space.start), where=where)
-        if any(draft.by != "model" for _, draft in drafts):
-            if recipe.get("slices") is not None:
-                path = next(path for path, draft in drafts if draft.by != "model")
-                raise RecipeError(
-                    f"{place(where, path)}.by: a recipe of slices has knobs by model only",
-                    fix="remove by:, or write models: in place of slices:",
-                )
-            tensors = _tensors(checked_recipe)
-            knobs = [
-                _grouped(knob, tensors, draft.by) for knob, (_, draft) in zip(knobs, drafts, strict=True)
-            ]
-        return cls(recipe, tuple(knobs))
+        knobs = tuple(resolve(path, draft, methods, where) for path, draft in drafts)
+        # the whole recipe is checked, with every method, before any header is read
+        space = cls(recipe, knobs, tuple(method.name for method in methods))
+        starts = [space.recipe(space.decode(space.start_of(method)), where=where) for method in space.methods]
+        finer = next((path for path, draft in drafts if draft.by != "model"), None)
+        if finer is None:
+            return space
+        if recipe.get("slices") is not None:
+            raise RecipeError(
+                f"{place(where, finer)}.by: a recipe of slices has knobs by model only",
+                fix="remove by:, or write models: in place of slices:",
+            )
+        tensors = _tensors(starts[0])
+        layers = 1 + max((tensor.layer for tensor in tensors if tensor.layer is not None), default=-1)
+        return cls(recipe, tuple(grouped(knob, tensors) for knob in knobs), space.methods, layers)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the dimensions."""
-        return tuple(name for knob in self.knobs for name in knob.names)
+        """Names of the dimensions; the method's first, if it is open."""
+        method = _METHOD if len(self.methods) > 1 else ()
+        return (*method, *(name for knob in self.knobs for name in knob.names))
 
     @property
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        """Range of each dimension."""
-        return tuple((knob.low, knob.high) for knob in self.knobs for _ in knob.names)
+    def domains(self) -> tuple[Domain, ...]:
+        """Range of each dimension; the methods' names for the first, if it is open."""
+        method = (self.methods,) if len(self.methods) > 1 else ()
+        return (*method, *((knob.whole.low, knob.whole.high) for knob in self.knobs for _ in knob.names))
 
     @property
     def start(self) -> Point:
         """Where the search begins, in the unit cube."""
-        return tuple(
-            (knob.start - knob.low) / (knob.high - knob.low) for knob in self.knobs for _ in knob.names
+        return self.start_of(self.methods[0])
+
+    def start_of(self, method: str) -> Point:
+        """Where it begins with one method."""
+        place = self.methods.index(method)
+        spans = [knob.ranges[place] or knob.whole for knob in self.knobs for _ in knob.names]
+        return (*self._choice(place), *(span.share(span.start) for span in spans))
+
+    @property
+    def problem(self) -> Problem:
+        """What algorithms know of the space."""
+        choices = (len(self.methods),) if len(self.methods) > 1 else ()
+        return Problem(
+            start=self.start,
+            choices=(*choices, *(0 for knob in self.knobs for _ in knob.names)),
+            levels=self._levels(),
+            depths=(
+                *(0.5 for _ in choices),
+                *(depth_of(group, self.layers) for knob in self.knobs for group in knob.groups or ("model",)),
+            ),
+            known=tuple(self._known()),
         )
+
+    @property
+    def identity(self) -> object:
+        """Plain data that says which space it is."""
+        return [
+            self.skeleton,
+            self.methods,
+            [
+                (
+                    knob.path,
+                    [span and (span.low, span.high, span.start) for span in knob.ranges],
+                    knob.filters,
+                )
+                for knob in self.knobs
+            ],
+        ]
 
     def decode(self, point: Point) -> Genome:
         """The genome at a point of the unit cube."""
         shares = iter(point)
-        return tuple(knob.value(next(shares)) for knob in self.knobs for _ in knob.names)
+        method = min(len(self.methods) - 1, int(len(self.methods) * next(shares))) if self._open else 0
+        head = (self.methods[method],) if self._open else ()
+        spans = [knob.ranges[method] or knob.whole for knob in self.knobs for _ in knob.names]
+        return (*head, *(span.value(next(shares)) for span in spans))
+
+    def candidate(self, genome: Genome) -> Candidate:
+        """The recipe that a genome stands for, to be merged."""
+        return Candidate(self.recipe(genome))
 
     def recipe(self, genome: Genome, *, where: str = "recipe") -> Recipe:
         """The ordinary recipe that a genome stands for.
@@ -160,99 +206,100 @@ class SearchSpace:
             RecipeError: if the method does not take these values together.
         """
         if len(genome) != len(self.names):
-            raise ValueError(f"{len(genome)} numbers for {len(self.names)} dimensions")
+            raise ValueError(f"{len(genome)} values for {len(self.names)} dimensions")
         data = cast(dict[str, Any], copy.deepcopy(dict(self.skeleton)))
         numbers = iter(genome)
+        method = self.methods.index(str(next(numbers))) if self._open else 0
+        if self._open:
+            _fit(data, get_method(self.methods[method]))
         for knob in self.knobs:
             target: Any = data
             for part in knob.path[:-1]:
                 target = target[part]
-            target[knob.path[-1]] = knob.setting([next(numbers) for _ in knob.names])
+            values = [float(next(numbers)) for _ in knob.names]
+            if knob.ranges[method] is not None:
+                target[knob.path[-1]] = knob.setting(values)
         return Recipe.from_dict(data, where=where)
 
+    @property
+    def _open(self) -> bool:
+        return len(self.methods) > 1
 
-class _Knob(Document):
-    search: bool | tuple[float, float] = True
-    start: float | None = None
-    by: Grouping = Field(default="model")
+    def _choice(self, method: int) -> Point:
+        return ((method + 0.5) / len(self.methods),) if self._open else ()
+
+    def _levels(self) -> tuple[tuple[int, ...], ...]:
+        """One number a knob; then one a role or a third of the layers; then all."""
+        levels: list[tuple[int, ...]] = []
+        for level in range(3):
+            labels: list[str] = ["method"] if self._open else []
+            for number, knob in enumerate(self.knobs):
+                groups = knob.groups or ("model",)
+                labels += [f"{number} {coarser(group, knob.by, level, self.layers)}" for group in groups]
+            order = {label: rank for rank, label in enumerate(dict.fromkeys(labels))}
+            level_groups = tuple(order[label] for label in labels)
+            if level_groups not in levels:
+                levels.append(level_groups)
+        return tuple(levels)
+
+    def _known(self) -> Iterator[tuple[str, Point]]:
+        """Plain merges in this space: each model alone, averages, sums; each method as it begins."""
+        weights = [knob for knob in self.knobs if knob.path[0] == "models" and knob.path[-1] == "weight"]
+        count = len(cast(Sequence[object], self.skeleton.get("models") or ()))
+        for method in self.methods if self._open else ():
+            yield f"{method} as it is", self.start_of(method)
+        if len(weights) < 2:
+            return
+        shares = {"uniform": 1 / count, "half": 0.5, "sum": 1.0, "sum of two": 2 / count}
+        seen: list[float] = []
+        for name, share in shares.items():
+            if share not in seen:
+                seen.append(share)
+                yield name, self._weighted(dict.fromkeys((knob.path for knob in weights), share))
+        for knob in weights:
+            label = cast(Any, self.skeleton["models"])[knob.path[1]]["model"]
+            others = dict.fromkeys((other.path for other in weights), 0.0)
+            yield f"{label} alone", self._weighted(others | {knob.path: 1.0})
+
+    def _weighted(self, weights: Mapping[tuple[str | int, ...], float]) -> Point:
+        """The start with these weights in place of its own."""
+        point = list(self._choice(0))
+        for knob in self.knobs:
+            span = knob.ranges[0] or knob.whole
+            point += [span.share(weights.get(knob.path, span.start))] * len(knob.names)
+        return tuple(point)
 
 
-def _knobs(data: object, path: _Path) -> Iterator[tuple[_Path, Mapping[str, object]]]:
-    """Every mapping that stands where a parameter's value is expected, but for mergekit's own form."""
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            inside = (*path, key)
-            if len(path) and path[-1] == "parameters" and isinstance(value, Mapping):
-                if not {"filter", "value"} & value.keys():
-                    yield inside, value
-            else:
-                yield from _knobs(value, inside)
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from _knobs(value, (*path, index))
-
-
-def _read(data: Mapping[str, object], where: str) -> _Knob:
-    by = data.get("by", "model")
-    if "by" in data and by not in GROUPINGS:
-        raise RecipeError(f"{where}.by: unknown grouping {by!r}", fix=f"use one of: {', '.join(GROUPINGS)}")
-    searched = data.get("search", True)
-    if searched is not True and not (
-        isinstance(searched, list)
-        and len(searched) == 2
-        and all(isinstance(end, int | float) and not isinstance(end, bool) for end in searched)
-    ):
+def _methods(recipe: Mapping[str, object], where: str) -> tuple[MergeMethod, ...]:
+    """The methods to choose from."""
+    written, spot = recipe.get("merge_method"), place(where, _METHOD)
+    if isinstance(written, str):
+        return (get_method(written, where=spot),)
+    names = written.get("search") if isinstance(written, Mapping) and len(written) == 1 else None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        if written is None:
+            Recipe.from_dict(recipe, where=where)
         raise RecipeError(
-            f"{where}.search: expected [lowest, highest] or true, got {searched!r}",
-            fix="write search: [0, 1]",
+            f"{spot}: not a method's name, nor a choice of several",
+            fix="write merge_method: ties, or merge_method: {search: [ties, dare_ties]}",
         )
-    return checked(_Knob, data, where=where)
+    if len(dict.fromkeys(names)) < max(2, len(names)):
+        raise RecipeError(f"{spot}.search: name two or more methods, each once", fix="list them")
+    return tuple(get_method(name, where=f"{spot}.search") for name in names)
 
 
-def _resolve(path: _Path, draft: _Knob, method: MergeMethod, where: str) -> Knob:
-    spot = place(where, path)
-    parameter = method.parameter(str(path[-1]), where=place(where, path[:-1]))
-    if parameter is None:
-        raise RecipeError(f"{spot}: it changes nothing in {method.name}", fix="remove it")
-    if parameter.kind is not float or parameter.interval is None:
-        raise RecipeError(
-            f"{spot}: {parameter.name} of {method.name} is a {parameter.kind.__name__}, and a search turns "
-            "real numbers only",
-            fix=f"write one value of {parameter.name}",
-        )
-    low, high = _range(draft, parameter, spot)
-    start = draft.start
-    if start is None:
-        default = parameter.default
-        start = (low + high) / 2
-        if isinstance(default, float | int) and low <= default <= high:
-            start = float(default)
-    elif not low <= start <= high:
-        raise RecipeError(
-            f"{spot}.start: {start:g} is outside [{low:g}, {high:g}]", fix="start inside the range"
-        )
-    return Knob(path, low, high, start)
-
-
-def _range(draft: _Knob, parameter: Parameter, spot: str) -> tuple[float, float]:
-    interval = parameter.interval
-    assert interval is not None
-    if isinstance(draft.search, bool):
-        return interval.search
-    low, high = draft.search
-    written = f"{spot}.search: [{low:g}, {high:g}]"
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise RecipeError(f"{written} is not finite", fix="write two numbers")
-    if low > high:
-        raise RecipeError(f"{written} is reversed", fix=f"write [{high:g}, {low:g}]")
-    if low == high:
-        raise RecipeError(f"{written} is empty", fix=f"widen the range, or write {low:g} in its place")
-    if low not in interval or high not in interval:
-        raise RecipeError(
-            f"{written} reaches outside [{interval.low:g}, {interval.high:g}]",
-            fix=f"choose a range of values that {parameter.name} can have",
-        )
-    return float(low), float(high)
+def _fit(data: dict[str, Any], method: MergeMethod) -> None:
+    """Make plain data a recipe of one of the methods it may have: what that one does not take goes."""
+    data["merge_method"] = method.name
+    if method.base == "forbidden":
+        data.pop("base_model", None)
+    listed = [data, *(entry for key in ("models", "slices") for entry in data.get(key) or ())]
+    listed += [source for part in data.get("slices") or () for source in part.get("sources") or ()]
+    for holder in listed:
+        if isinstance(holder.get("parameters"), dict):
+            holder["parameters"] = {
+                name: value for name, value in holder["parameters"].items() if name in method.parameters
+            }
 
 
 def _tensors(recipe: Recipe) -> tuple[Named, ...]:
@@ -260,12 +307,3 @@ def _tensors(recipe: Recipe) -> tuple[Named, ...]:
     base = recipe.base_model
     reference = base if isinstance(base, ModelRef) else recipe.models[0]
     return tuple(Checkpoint.open(reference).tensors.values())
-
-
-def _grouped(knob: Knob, tensors: Sequence[Named], by: Grouping) -> Knob:
-    if by == "model":
-        return knob
-    members = group_names(tensors, by)
-    groups = tuple(members)
-    filters = tuple((pattern, groups.index(group)) for pattern, group in cover(members))
-    return Knob(knob.path, knob.low, knob.high, knob.start, groups, filters)

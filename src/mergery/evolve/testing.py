@@ -64,7 +64,7 @@ def follows_its_seed(kind: AlgorithmKind) -> None:
 
 
 def continues_by_replay(kind: AlgorithmKind) -> None:
-    """Asked again and told the recorded outcomes, a fresh run goes on exactly as the first, from any trial."""
+    """Asked again and told the recorded outcomes, a fresh run goes on exactly as the first."""
     whole = _run(kind, (0.3, 0.6, 0.9))
     for cut in (1, 7, 30, _ROUNDS - 1):
         run = _begin(kind, (0.3, 0.6, 0.9))

@@ -59,12 +59,12 @@ def test_the_reported_scores_are_those_of_the_written_models(spec, out):
     evolved = evolve(spec, out)
     report = json.loads((out / "report.json").read_text())
     for split in ("validation", "test"):
-        scores = evaluate(out / "model", getattr(spec.task, split), evaluator="likelihood")
+        scores = evaluate(out / "model", getattr(spec.tasks["task"], split), evaluator="likelihood")
         assert report["best"][split]["score"] == scores.value
         assert report["best"][split]["low"] < scores.value < report["best"][split]["high"]
         for other, ref in zip(report["others"], ("base", "one", "two"), strict=True):
             assert Path(other["name"]).name == ref
-            alone = evaluate(other["name"], getattr(spec.task, split), evaluator="likelihood")
+            alone = evaluate(other["name"], getattr(spec.tasks["task"], split), evaluator="likelihood")
             assert other[split]["score"] == alone.value
     # what the search saw in memory is what anybody sees on disk
     assert report["best"]["claimed_validation"] == report["best"]["validation"]["score"]
@@ -240,11 +240,11 @@ def test_fitness_scores_recipes_without_writing(search, spec, tmp_path):
     ]
     recipe = Recipe.from_dict(plain)
     before = sorted(tmp_path.rglob("*"))
-    fitness = Fitness.open(recipe, spec.task.validation, evaluator="likelihood")
+    fitness = Fitness.open(recipe, spec.tasks["task"].validation, evaluator="likelihood")
     half = fitness.score(recipe)
     nothing = fitness.score(Recipe.from_dict(plain | {"parameters": {"lambda": 0.0}}))
     assert sorted(tmp_path.rglob("*")) == before
-    base = evaluate(search["recipe"]["base_model"], spec.task.validation, evaluator="likelihood")
+    base = evaluate(search["recipe"]["base_model"], spec.tasks["task"].validation, evaluator="likelihood")
     assert nothing.scores.value == base.value != half.scores.value
     assert half.build_seconds > 0
     assert half.score_seconds > 0

@@ -141,14 +141,11 @@ class AlgorithmSettings:
         seed: of its random numbers, 0 to 2³² - 1.
         population: points a generation; its own choice if ``None``.
         sigma: first standard deviation as a share of each knob's range; its own choice if ``None``.
-        trials: how many whole trials the search will have, as far as that is known; for algorithms that
-            divide a budget.
     """
 
     seed: int = 0
     population: int | None = None
     sigma: float | None = None
-    trials: int | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +158,8 @@ class AlgorithmKind:
         start: begins a run.
         summary: one line for people.
         several: whether it searches for a front of several objectives; others see their mean.
+        frugal: whether its searches begin with plain merges and give poor candidates up, unless they say
+            otherwise.
     """
 
     name: str
@@ -168,6 +167,7 @@ class AlgorithmKind:
     start: Callable[[Problem, AlgorithmSettings], Algorithm]
     summary: str = ""
     several: bool = False
+    frugal: bool = False
 
 
 _ALGORITHMS: Registry[AlgorithmKind] = Registry(

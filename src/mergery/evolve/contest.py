@@ -1,0 +1,66 @@
+"""The winner beside its ingredients, and beside what merges without a search make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from mergery.checkpoint import ModelRef
+from mergery.errors import RecipeError
+from mergery.evolve.builders import stored
+from mergery.evolve.references import task_arithmetic, uniform
+from mergery.evolve.report import Contestant
+from mergery.evolve.session import Session
+from mergery.evolve.space import Candidate
+from mergery.recipe import Recipe
+
+__all__ = ["contestants"]
+
+
+def contestants(session: Session, recipe: Recipe) -> tuple[Contestant, tuple[Contestant, ...]]:
+    """Ask the written model and its ingredients the items of the search and of the test.
+
+    Returns:
+        The model, as stock transformers loads it; then the base, the parents in the recipe's order, their
+        plain average, and task arithmetic at the scale that is best on the items that the search saw.
+    """
+    refs = sorted(recipe.models, key=lambda ref: ref != recipe.base_model)
+    ingredients = [
+        _stored(session, str(ref), "base" if ref == recipe.base_model else "parent", ref) for ref in refs
+    ]
+    best = _stored(session, "best", "best", ModelRef(str(session.home.model)))
+    return best, (*ingredients, *_plain(session))
+
+
+def _stored(session: Session, name: str, role: str, model: ModelRef) -> Contestant:
+    validation, test = (
+        session.examine_stored(model, exam).examine(stored(model)).outcomes
+        for exam in (session.checked.exam, session.checked.test)
+    )
+    return Contestant(name, role, validation, test)
+
+
+def _plain(session: Session) -> Iterator[Contestant]:
+    """Merges without a search; those that cannot be made of these models are left out."""
+    checked = session.checked
+    average = uniform(checked.space)
+    if average is not None:
+        yield from _merged(session, "uniform average", average)
+    scored: list[tuple[float, float, Recipe]] = []
+    for scale, recipe in task_arithmetic(checked.space):
+        with suppress(RecipeError, ArithmeticError):
+            outcomes = session.examiner.examine(Candidate(recipe)).outcomes
+            scored.append((float(checked.exam.losses(outcomes).mean()), scale, recipe))
+    if scored:
+        _, scale, recipe = min(scored, key=lambda entry: entry[:2])
+        yield from _merged(session, f"task arithmetic, tuned to {scale:g}", recipe)
+
+
+def _merged(session: Session, name: str, recipe: Recipe) -> Iterator[Contestant]:
+    with suppress(RecipeError, ArithmeticError):
+        yield Contestant(
+            name,
+            "plain",
+            session.examiner.examine(Candidate(recipe)).outcomes,
+            session.examine(session.checked.test).examine(Candidate(recipe)).outcomes,
+        )

@@ -1,0 +1,72 @@
+"""Where trials run: in this process, one to each device or core, on a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mergery.evolve.algorithms.api import Point
+from mergery.evolve.examiner import Examined
+from mergery.evolve.race import Race
+from mergery.evolve.space import Candidate
+
+__all__ = ["Finished", "Job", "Launcher"]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One candidate to examine.
+
+    Attributes:
+        number: of its trial.
+        candidate: what to ask.
+        race: against whom; it is asked all items if ``None``.
+        point: where in the space it is, if the loss's gradient is wanted there.
+    """
+
+    number: int
+    candidate: Candidate
+    race: Race | None = None
+    point: Point | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A job's end.
+
+    Attributes:
+        number: of its trial.
+        examined: its answers; ``None`` if it failed.
+        failure: why it failed, or ``None``.
+        gradient: of the smooth loss, where it was asked for.
+    """
+
+    number: int
+    examined: Examined | None = None
+    failure: str | None = None
+    gradient: Point | None = None
+
+
+class Launcher(Protocol):
+    """Runs jobs, some at a time."""
+
+    @property
+    def slots(self) -> int:
+        """How many run at the same time."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Take a job; no more than ``slots`` are out at a time."""
+        ...
+
+    def next(self) -> Finished:
+        """Wait until a job ends, and say how.
+
+        A candidate that fails, hangs or kills its process is a job that ended in failure. What would end
+        every other candidate, too (a model that cannot be read), is raised.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what is running, and let go of what it used."""
+        ...

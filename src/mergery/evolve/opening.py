@@ -1,0 +1,100 @@
+"""A search, checked: everything that can be wrong is found before a weight is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from mergery.errors import RecipeError
+from mergery.evolve.algorithms import AlgorithmKind, get_algorithm
+from mergery.evolve.confirm import confirm_cost
+from mergery.evolve.exam import Exam
+from mergery.evolve.references import plain_merges
+from mergery.evolve.search import SearchSpec
+from mergery.evolve.space import Candidate, SearchSpace
+from mergery.evolve.study import Budget, Reference
+from mergery.evolve.tasks import exams, load_tasks
+from mergery.evolve.trial import Trial
+from mergery.recipe import Recipe
+
+__all__ = ["Search"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search whose every part has been checked; no weight has been read.
+
+    Attributes:
+        spec: as it was written.
+        space: where to look.
+        kind: with what algorithm.
+        exam: what candidates are asked.
+        confirm: what finalists are asked; ``None`` if nothing is held back.
+        test: what judges.
+        racing: whether poor candidates are given up.
+        references: what is tried first.
+    """
+
+    spec: SearchSpec
+    space: SearchSpace
+    kind: AlgorithmKind
+    exam: Exam
+    confirm: Exam | None
+    test: Exam
+    racing: bool
+    references: tuple[Reference, ...]
+
+    @classmethod
+    def open(cls, spec: SearchSpec) -> Search:
+        """Check everything that can be wrong before a weight is read.
+
+        Raises:
+            MergeryError: if the search, a model or the items are at fault.
+        """
+        settings, kind = spec.search, get_algorithm(spec.search.algorithm)
+        for name in ("population", "sigma"):
+            if getattr(settings, name) is not None and name not in kind.settings:
+                raise RecipeError(f"search.{name}: {kind.name} has no {name}", fix=f"remove {name}")
+        racing = kind.frugal if settings.racing is None else settings.racing
+        tasks = load_tasks(spec.tasks)
+        space = SearchSpace.open(spec.recipe)
+        plain = kind.frugal if settings.references is None else settings.references
+        search, confirming, test = exams(tasks, racing=racing, objectives=settings.objectives)
+        return cls(spec, space, kind, search, confirming, test, racing, plain_merges(space) if plain else ())
+
+    @property
+    def start(self) -> Recipe:
+        """Where the search begins."""
+        return self.space.recipe(self.space.decode(self.space.start))
+
+    @property
+    def budget(self) -> Budget:
+        """What trials may cost: the search's budget, less what is kept for the finalists."""
+        items, trials = self.spec.search.budget, self.spec.search.trials
+        if items is not None and self.confirm is not None:
+            items -= confirm_cost(self.spec.search.finalists, self.confirm.ends)
+            if items < len(self.exam):
+                raise RecipeError(
+                    f"search.budget: {self.spec.search.budget} item evaluations leave none for trials",
+                    fix=f"give {len(self.exam) - items} more, fewer finalists, or confirm: 0",
+                )
+        return Budget(items, trials)
+
+    def identity(self, inputs: str) -> str:
+        """Hash of all that decides a trial: the study's name."""
+        settings = self.spec.search
+        parts = [
+            self.space.identity,
+            [self.kind.name, settings.seed, settings.population, settings.sigma, self.racing],
+            [reference.candidate.recipe.digest for reference in self.references],
+            [self.exam.identity, self.test.identity],
+            inputs,
+        ]
+        return f"mergery-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]}"
+
+    def candidate(self, trial: Trial) -> Candidate:
+        """What a trial tried."""
+        if trial.genome is None:
+            return self.references[trial.number].candidate
+        return self.space.candidate(trial.genome)

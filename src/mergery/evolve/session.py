@@ -1,0 +1,101 @@
+"""A search at work: its models in memory, its record open, its directory held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+
+from mergery.checkpoint import ModelRef
+from mergery.evaluate.api import context_of
+from mergery.evolve.builders import MergeBuilder, StoredBuilder
+from mergery.evolve.exam import Exam
+from mergery.evolve.examiner import Examiner
+from mergery.evolve.fitness import inputs_digest
+from mergery.evolve.home import Home
+from mergery.evolve.launchers import InlineLauncher
+from mergery.evolve.ledger import Ledger
+from mergery.evolve.opening import Search
+from mergery.evolve.record import Record
+from mergery.evolve.study import Study
+from mergery.evolve.trial import Progress, Trial
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Holds what a search works with. A context manager: inside it, the directory is this process's own.
+
+    Args:
+        checked: the search.
+        home: its directory.
+        device: where to merge and score.
+
+    Raises:
+        DataError: if an item cannot be asked of these models; nothing is written then.
+    """
+
+    def __init__(self, checked: Search, home: Home, *, device: str) -> None:
+        self.checked, self.home, self.device = checked, home, device
+        self._inputs = inputs_digest(checked.start.models)
+        self._builder = MergeBuilder(checked.start, device=device)
+        for exam in (checked.exam, checked.confirm, checked.test):
+            _check_items(self._builder, exam)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Session:
+        with self._stack:
+            self._stack.enter_context(self.home.claim(self.checked.spec))
+            self._ledger = self._stack.enter_context(Ledger(self.home.ledger))
+            self.examiner = self.examine(self.checked.exam)
+            self._held = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._held.close()
+
+    def search(self, progress: Callable[[Progress], None] | None = None) -> tuple[Trial, ...]:
+        """Try recipes until the budget is spent.
+
+        Args:
+            progress: told after every trial.
+        """
+        checked = self.checked
+        record = Record(
+            self.home.journal,
+            checked.identity(self._inputs),
+            directions=checked.exam.directions,
+            names=checked.space.names,
+            domains=checked.space.domains,
+        )
+        study = Study(
+            checked.space,
+            checked.kind.start(checked.space.problem, checked.spec.search.for_algorithm),
+            checked.exam,
+            InlineLauncher(self.examiner),
+            record,
+            self.examiner.recall,
+            references=checked.references,
+            racing=checked.racing,
+        )
+        return study.run(checked.budget, progress)
+
+    def examine(self, exam: Exam) -> Examiner:
+        """Who asks merges in memory this exam."""
+        return Examiner(self._builder, exam, self._ledger, self._inputs)
+
+    def examine_stored(self, model: ModelRef, exam: Exam) -> Examiner:
+        """Who asks a model directory this exam, as stock transformers loads it."""
+        builder = StoredBuilder(model, device=self.device)
+        return Examiner(builder, exam, self._ledger, f"stored {inputs_digest([model])}")
+
+
+def _check_items(builder: MergeBuilder, exam: Exam | None) -> None:
+    """Make sure that every item can be asked."""
+    for section in exam.sections if exam else ():
+        section.evaluator.prepare(builder.tokenizer, section.items, context=context_of(builder.model))

@@ -1,0 +1,103 @@
+"""A search's tasks: their items divided into those it sees, those that confirm, and those that judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergery.errors import DataError
+from mergery.evaluate import Evaluator, Items, disjoint, get_evaluator, load_items
+from mergery.evolve.exam import Exam, Section
+from mergery.evolve.race import RUNGS
+from mergery.evolve.search import TaskSpec
+
+__all__ = ["CONFIRM_RUNGS", "Task", "exams", "load_tasks"]
+
+CONFIRM_RUNGS = (0.25, 0.5, 1.0)
+"""Shares of the items held back after which the worse half of the finalists leaves."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task, checked.
+
+    Attributes:
+        name: as the search file calls it.
+        evaluator: how answers become outcomes.
+        search: items that the search sees.
+        confirm: items that only finalists are asked; ``None`` if none are held back.
+        test: items that only the report sees.
+        weight: of its mean in the score.
+    """
+
+    name: str
+    evaluator: Evaluator
+    search: Items
+    confirm: Items | None
+    test: Items
+    weight: float
+
+
+def load_tasks(specs: Mapping[str, TaskSpec]) -> tuple[Task, ...]:
+    """Read the tasks' items.
+
+    Raises:
+        DataError: if a file cannot be used, or an item stands in two sets of one task or of two.
+    """
+    tasks = tuple(
+        _load(name, spec, f"tasks.{name}" if len(specs) > 1 else name) for name, spec in specs.items()
+    )
+    for task in tasks:
+        for other in tasks:
+            disjoint(task.search, other.test)
+            if task.confirm is not None:
+                disjoint(task.confirm, other.test)
+                disjoint(other.search, task.confirm)
+    return tasks
+
+
+def exams(tasks: tuple[Task, ...], *, racing: bool, objectives: bool) -> tuple[Exam, Exam | None, Exam]:
+    """What candidates are asked while searching, what finalists are, and what judges.
+
+    Args:
+        tasks: the search's.
+        racing: whether the search's exam has rungs.
+        objectives: whether each task is an objective of its own.
+    """
+
+    def exam(which: str, shares: tuple[float, ...]) -> Exam:
+        sections = [Section(task.name, task.evaluator, getattr(task, which), task.weight) for task in tasks]
+        return Exam(tuple(sections), shares, objectives)
+
+    confirm = exam("confirm", CONFIRM_RUNGS) if all(task.confirm for task in tasks) else None
+    return exam("search", RUNGS if racing else (1.0,)), confirm, exam("test", (1.0,))
+
+
+def _load(name: str, spec: TaskSpec, where: str) -> Task:
+    evaluator = get_evaluator(spec.evaluator, where=f"{where}.evaluator")
+    validation, test = load_items(spec.validation), load_items(spec.test)
+    if isinstance(spec.confirm, Path):
+        return Task(name, evaluator, validation, load_items(spec.confirm), test, spec.weight)
+    search, confirm = _divide(validation, spec.confirm)
+    return Task(name, evaluator, search, confirm, test, spec.weight)
+
+
+def _divide(items: Items, share: float) -> tuple[Items, Items | None]:
+    """Hold a share of the items back: those with the last hashes, which has nothing to do with what they ask.
+
+    Raises:
+        DataError: if nothing is left on one side.
+    """
+    held = round(share * len(items))
+    if share == 0:
+        return items, None
+    if not 0 < held < len(items):
+        raise DataError(
+            f"{items.name}: {len(items)} items are too few to hold back a share of {share:g}",
+            fix="give more validation items, a file of items with confirm:, or confirm: 0",
+        )
+    last = sorted(items.hashes)[len(items) - held :]
+    back = dict.fromkeys(last)
+    kept = tuple(item for item in items if item.hash not in back)
+    return Items(items.name, kept), Items(items.name, tuple(item for item in items if item.hash in back))
