@@ -29,7 +29,7 @@ def choose_executor(name: str, device: str) -> Executor:
     if name == "ray":
         from mergery.engine.executors.ray import ray_package, run_on_ray
 
-        ray_package()
+        ray_package("--executor ray")
         if ":" in device:
             raise DeviceError(f"device {device}: Ray chooses it", fix=f"use {device.partition(':')[0]}")
         return run_on_ray

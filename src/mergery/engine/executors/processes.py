@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
 
 from mergery.engine.executors.api import Work
 from mergery.engine.executors.groups import Assignment, Group, assignment, hand_out, merge_group
+from mergery.engine.executors.leash import put_on
 from mergery.engine.machine import available_threads
 from mergery.engine.shards import Evidence
 from mergery.engine.stock import usable_device
@@ -72,7 +69,7 @@ class _Process(ProcessPoolExecutor):
     def __init__(self) -> None:
         context = get_context("spawn")
         collar, self._leash = context.Pipe(duplex=False)
-        super().__init__(1, mp_context=context, initializer=_prepare, initargs=(collar,))
+        super().__init__(1, mp_context=context, initializer=put_on, initargs=(collar,))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
@@ -83,15 +80,3 @@ class _Process(ProcessPoolExecutor):
 
 def _submit(process: _Process, assigned: Assignment, names: Group) -> Future[Mapping[str, Evidence]]:
     return process.submit(merge_group, assigned, names)
-
-
-def _prepare(collar: Connection) -> None:
-    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_leash, args=[collar], daemon=True).start()
-
-
-def _end_with_leash(collar: Connection) -> None:
-    """End at once when the parent lets go, or is no more: its end of the pipe closes with it."""
-    wait([collar])
-    os._exit(1)

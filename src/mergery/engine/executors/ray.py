@@ -14,7 +14,7 @@ from mergery.engine.executors.groups import Assignment, Group, assignment, hand_
 from mergery.engine.shards import Evidence
 from mergery.errors import DeviceError, MergeryError, MissingExtraError, WorkerError
 
-__all__ = ["ray_package", "run_on_ray"]
+__all__ = ["cluster", "ray_package", "room", "run_on_ray"]
 
 
 def run_on_ray(work: Work) -> None:
@@ -22,11 +22,11 @@ def run_on_ray(work: Work) -> None:
 
     A task has ``work.threads`` processors (1 by default), and a GPU if that is where it computes.
     """
-    ray = ray_package()
+    ray = ray_package("--executor ray")
     threads = work.threads or 1
     needs = {"CPU": threads} if work.device == "cpu" else {"CPU": threads, "GPU": 1}
-    with _cluster(ray):
-        slots = _slots(ray, needs)
+    with cluster(ray):
+        slots = room(ray, needs)
         task = ray.remote(max_retries=0, **{f"num_{kind.lower()}s": needs[kind] for kind in needs})
         tasks = _Tasks(ray, task(_merge_there), assignment(work, device=work.device, threads=threads))
         try:
@@ -42,8 +42,11 @@ def run_on_ray(work: Work) -> None:
             tasks.cancel()
 
 
-def ray_package() -> Any:
-    """Import ray.
+def ray_package(where: str) -> Any:
+    """Import ray, which is done nowhere else.
+
+    Args:
+        where: who asks for it, for the error text.
 
     Raises:
         MissingExtraError: if it is not installed.
@@ -52,13 +55,13 @@ def ray_package() -> Any:
         import ray
     except ImportError as problem:
         raise MissingExtraError(
-            "--executor ray: the package ray is not installed", fix="pip install 'mergery[ray]'"
+            f"{where}: the package ray is not installed", fix="pip install 'mergery[ray]'"
         ) from problem
     return ray
 
 
 @contextmanager
-def _cluster(ray: Any) -> Iterator[None]:
+def cluster(ray: Any) -> Iterator[None]:
     """Join the cluster that is there, or start one on this machine for the while."""
     if ray.is_initialized():
         yield
@@ -76,8 +79,16 @@ def _cluster(ray: Any) -> Iterator[None]:
         ray.shutdown()
 
 
-def _slots(ray: Any, needs: Mapping[str, int]) -> int:
-    """How many tasks the cluster's machines have room for at a time."""
+def room(ray: Any, needs: Mapping[str, int]) -> int:
+    """How many tasks or actors the cluster's machines have room for at a time.
+
+    Args:
+        ray: the package, with the cluster joined.
+        needs: what one of them takes: numbers of ``CPU`` and ``GPU``.
+
+    Raises:
+        DeviceError: if there is no room for one.
+    """
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     slots = sum(min(int(has.get(kind, 0) // needs[kind]) for kind in needs) for has in machines)
     if not slots:  # a task would wait for ever
