@@ -173,7 +173,14 @@ class AlgorithmKind:
 _ALGORITHMS: Registry[AlgorithmKind] = Registry(
     "search algorithm",
     "mergery.algorithms",
-    ("mergery.evolve.algorithms.cma_es", "mergery.evolve.algorithms.random"),
+    (
+        "mergery.evolve.algorithms.cma_es",
+        "mergery.evolve.algorithms.random",
+        "mergery.evolve.algorithms.genetic",
+        "mergery.evolve.algorithms.tpe",
+        "mergery.evolve.algorithms.nsga2",
+        "mergery.evolve.algorithms.m2n2",
+    ),
     RecipeError,
 )
 
