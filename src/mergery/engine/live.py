@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mergery.engine.execute import execute
 from mergery.engine.inputs import Inputs
 from mergery.engine.plan import make_plan, open_models
-from mergery.engine.sink import ModelSink
+from mergery.engine.sink import ModelSink, Sink
 from mergery.engine.source import DiskSource, MemorySource
 from mergery.engine.stock import load_stock
 from mergery.recipe import Recipe
@@ -51,8 +51,16 @@ class LiveMerge:
             MergeryError: if the recipe does not fit the models, or the merge is not finite; the live
                 model then holds a mixture and is filled anew by the next call.
         """
+        self.run(recipe, self._sink)
+        return self.model
+
+    def run(self, recipe: Recipe, sink: Sink) -> None:
+        """Merge what ``recipe`` describes into any sink, from the task vectors in memory.
+
+        Raises:
+            MergeryError: if the recipe does not fit the models, or the merge is not finite.
+        """
         for ref in recipe.models:
             if ref not in self._checkpoints:
                 self._checkpoints |= open_models(recipe)
-        execute(make_plan(recipe, self._checkpoints), self._inputs, self._sink)
-        return self.model
+        execute(make_plan(recipe, self._checkpoints), self._inputs, sink)

@@ -27,11 +27,13 @@ class AnswerEvaluator:
         name: the evaluator's, and the column's.
         proportion: whether every outcome is 0 or 1.
         direction: always ``maximize``.
+        soft: always; its scorers have gradients.
     """
 
     name: Literal["exact_match", "likelihood"]
     proportion: bool
     direction: Direction = "maximize"
+    soft: bool = True
 
     def prepare(
         self, tokenizer: PreTrainedTokenizerBase, items: Items, *, context: int | None = None
@@ -60,4 +62,13 @@ class AnswerScorer:
         outcomes = answer_outcomes(model, self.prepared)
         column = outcomes.exact_match if self.evaluator.name == "exact_match" else outcomes.likelihood
         scores = self.evaluator.summarise(column, self.prepared.hashes)
-        return replace(scores, smooth=outcomes.likelihood)
+        if self.evaluator.name == "likelihood":
+            return scores
+        lengths = np.array([answer for _, answer in self.prepared.rows])
+        return replace(scores, smooth=np.exp(outcomes.likelihood * lengths, dtype=np.float32))
+
+    def backward(self, model: PreTrainedModel, weights: NDArray[np.float64]) -> float:
+        """See :class:`mergery.evaluate.SoftScorer`: the answers' probability, or their likelihood itself."""
+        from mergery.evaluate.soft import backward
+
+        return backward(model, self.prepared, weights, likelihood=self.evaluator.name == "likelihood")

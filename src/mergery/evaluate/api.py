@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ __all__ = [
     "Metric",
     "Scorer",
     "Scores",
+    "SoftScorer",
     "evaluate",
     "evaluator_names",
     "get_evaluator",
@@ -60,9 +61,9 @@ class Scores:
         outcomes: ``(items,)`` float32 in item order, read-only; NaN where the model gave no finite answer.
         hashes: the items' hashes, in the same order.
         metrics: named numbers, the one that counts first.
-        smooth: ``(items,)`` float32 log-likelihood of the answers, nats, higher is better, where the
-            evaluator gets it in the same pass; else ``None``. It tells apart models that answer the same
-            items right.
+        smooth: ``(items,)`` float32 a smooth companion of the outcomes, higher is better, where the
+            evaluator gets one in the same pass (exact_match: the answers' probabilities); else ``None``. It
+            tells apart models that answer the same items right.
     """
 
     outcomes: NDArray[np.float32]
@@ -93,6 +94,23 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class SoftScorer(Scorer, Protocol):
+    """A scorer whose smooth companion has a gradient."""
+
+    def backward(self, model: PreTrainedModel, weights: NDArray[np.float64]) -> float:
+        """Add the gradient of ``- sum_i weights_i smooth_i`` to the ``grad`` of the model's parameters.
+
+        Args:
+            model: whose parameters require gradients.
+            weights: ``(items,)`` what each item counts.
+
+        Returns:
+            That sum.
+        """
+        ...
+
+
 class Evaluator(Protocol):
     """A way to score models. Stateless; the registry holds one instance of each."""
 
@@ -109,6 +127,11 @@ class Evaluator(Protocol):
     @property
     def proportion(self) -> bool:
         """Whether every outcome is 0 or 1."""
+        ...
+
+    @property
+    def soft(self) -> bool:
+        """Whether its scorers are :class:`SoftScorer`."""
         ...
 
     def prepare(

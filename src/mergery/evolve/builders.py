@@ -22,24 +22,22 @@ class MergeBuilder:
     Args:
         recipe: any recipe of the models to be merged.
         device: where the tensors and the model live.
+
+    Attributes:
+        live: where candidates are merged.
     """
 
     def __init__(self, recipe: Recipe, *, device: str = "cpu") -> None:
-        self._live = LiveMerge(recipe, device=device)
+        self.live = LiveMerge(recipe, device=device)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Of the directory that the result's tokenizer comes from."""
-        return self._live.tokenizer
-
-    @property
-    def model(self) -> PreTrainedModel:
-        """The live model, whatever it holds."""
-        return self._live.model
+        return self.live.tokenizer
 
     def build(self, candidate: Candidate) -> PreTrainedModel:
         """Fill the live model with a candidate's merge."""
-        return self._live.build(candidate.recipe)
+        return self.live.build(candidate.recipe)
 
 
 class StoredBuilder:

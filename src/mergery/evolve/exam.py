@@ -16,6 +16,9 @@ from mergery.evaluate import Direction, Evaluator, Items
 
 __all__ = ["Exam", "Part", "Section"]
 
+GRADIENT_ITEMS = 100
+"""About how many items a gradient is taken on."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -113,6 +116,16 @@ class Exam:
         shares = np.array([section.weight for section in self.sections], dtype=np.float64)
         per_item: NDArray[np.float64] = shares / shares.sum() / counts * len(self)
         return per_item[self.section_of]
+
+    def batch(self, number: int) -> tuple[Part, ...]:
+        """A batch of items for a gradient, task by task; batches are counted around.
+
+        Args:
+            number: of the batch, from 0 without end.
+        """
+        count = max(1, round(len(self) / GRADIENT_ITEMS))
+        at = number % count
+        return self._rung(at * len(self) // count, (at + 1) * len(self) // count)
 
     def losses(self, outcomes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Loss of every item asked: weighted, lower is better.

@@ -12,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergery.errors import RecipeError
-from mergery.evaluate import Scorer
+from mergery.evaluate import Scorer, SoftScorer
 from mergery.evaluate.api import context_of
+from mergery.evolve.algorithms.api import Point
 from mergery.evolve.exam import Exam, Part
 from mergery.evolve.ledger import Answers, Ledger, ledger_key
-from mergery.evolve.space import Candidate
+from mergery.evolve.space import Candidate, Genome
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Builder", "Examined", "Examiner", "Hope"]
+    from mergery.evolve.slopes import Slopes
+
+__all__ = ["Builder", "Examined", "Examiner", "Hope", "Slope"]
 
 Hope = Callable[[NDArray[np.float32]], bool]
 """Whether a candidate with these losses, on the first items, shall be asked more."""
@@ -51,7 +54,7 @@ class Examined:
 
     Attributes:
         outcomes: ``(k,)`` float32 in the exam's order; fewer than the exam has if it was given up.
-        smooth: ``(k,)`` float32 log-likelihood of the answers; NaN where the evaluator has none.
+        smooth: ``(k,)`` float32 their smooth companions; NaN where the evaluator has none.
         build_seconds: merging it in memory; 0 if the ledger knew all.
         score_seconds: scoring it.
     """
@@ -62,6 +65,23 @@ class Examined:
     score_seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Slope:
+    """A smooth loss and its gradient on some items.
+
+    Attributes:
+        loss: minus the weighted mean of the items' smooth companions.
+        gradient: by each coordinate of the unit cube.
+        items: how many.
+        seconds: that it took.
+    """
+
+    loss: float
+    gradient: Point
+    items: int
+    seconds: float
+
+
 class Examiner:
     """Asks candidates an exam.
 
@@ -70,9 +90,13 @@ class Examiner:
         exam: what to ask.
         ledger: what was answered before is looked up there, and what is new is kept.
         inputs: digest of the models that candidates are made of.
+        slopes: differentiates candidates' losses, where that can be done.
     """
 
-    def __init__(self, builder: Builder, exam: Exam, ledger: Ledger, inputs: str) -> None:
+    def __init__(
+        self, builder: Builder, exam: Exam, ledger: Ledger, inputs: str, slopes: Slopes | None = None
+    ) -> None:
+        self._slopes = slopes
         self.exam = exam
         self._builder = builder
         self._ledger = ledger
@@ -107,9 +131,58 @@ class Examiner:
         spent = time.perf_counter() - begin - live.seconds
         return Examined(outcomes[:asked], smooth[:asked], live.seconds, spent)
 
+    def slope(self, genome: Genome, batch: int) -> Slope:
+        """The gradient of the smooth loss on one batch of items.
+
+        Args:
+            genome: where in the space.
+            batch: number of the batch (:meth:`Exam.batch`).
+
+        Raises:
+            RecipeError: if the candidate cannot be built, or its gradient is not finite.
+        """
+        if self._slopes is None:
+            raise RecipeError("this space has no gradients", fix="choose another algorithm")
+        parts, begin = self.exam.batch(batch), time.perf_counter()
+        count = sum(len(part.items) for part in parts)
+
+        def backward(model: PreTrainedModel) -> float:
+            loss = 0.0
+            for part in parts:
+                scorer = self._scorer(part, model)
+                assert isinstance(scorer, SoftScorer)
+                loss += scorer.backward(model, self.exam.weights[part.places] / count)
+            return loss
+
+        loss, gradient = self._slopes.at(genome, backward)
+        if not np.isfinite([loss, *gradient]).all():
+            raise RecipeError("the gradient is not finite", fix="narrow the ranges of the search")
+        return Slope(loss, gradient, count, time.perf_counter() - begin)
+
     def recall(self, candidate: Candidate, count: int) -> Examined:
         """The first ``count`` answers of a candidate; the ledger knows them, unless it was lost."""
         return self.examine(candidate, lambda losses: len(losses) < count)
+
+    def known(self, candidate: Candidate) -> Examined:
+        """What the ledger knows of a candidate's answers: the first rungs, as far as they are whole."""
+        outcomes = np.full(len(self.exam), np.nan, np.float32)
+        smooth, asked = outcomes.copy(), 0
+        for rung, end in zip(self.exam.rungs, self.exam.ends, strict=True):
+            for part in rung:
+                answers = self._find(candidate.recipe.digest, part)
+                if answers is None:
+                    return Examined(outcomes[:asked], smooth[:asked])
+                outcomes[part.places], smooth[part.places] = answers.outcomes, answers.smooth
+            asked = end
+        return Examined(outcomes, smooth)
+
+    def keep(self, candidate: Candidate, examined: Examined) -> None:
+        """Put into the ledger what a candidate answered elsewhere."""
+        for rung, end in zip(self.exam.rungs, self.exam.ends, strict=True):
+            for part in rung if end <= len(examined.outcomes) else ():
+                answers = Answers(examined.outcomes[part.places], examined.smooth[part.places])
+                evaluator = self.exam.sections[part.section].evaluator.name
+                self._ledger.keep(self._key(candidate.recipe.digest), evaluator, part.items.hashes, answers)
 
     def _find(self, recipe: str, part: Part) -> Answers | None:
         evaluator = self.exam.sections[part.section].evaluator.name
@@ -117,15 +190,20 @@ class Examiner:
 
     def _ask(self, candidate: Candidate, part: Part, live: _Live) -> Answers:
         evaluator = self.exam.sections[part.section].evaluator
-        if part.items.hashes not in self._scorers:
-            self._scorers[part.items.hashes] = evaluator.prepare(
-                self._builder.tokenizer, part.items, context=context_of(live.model)
-            )
-        scores = self._scorers[part.items.hashes].score(live.model)
+        scores = self._scorer(part, live.model).score(live.model)
         smooth = np.full_like(scores.outcomes, np.nan) if scores.smooth is None else scores.smooth
         answers = Answers(scores.outcomes, smooth)
         self._ledger.keep(self._key(candidate.recipe.digest), evaluator.name, part.items.hashes, answers)
         return answers
+
+    def _scorer(self, part: Part, model: PreTrainedModel) -> Scorer:
+        section = self.exam.sections[part.section]
+        key = (section.name, part.items.digest)
+        if key not in self._scorers:
+            self._scorers[key] = section.evaluator.prepare(
+                self._builder.tokenizer, part.items, context=context_of(model)
+            )
+        return self._scorers[key]
 
     def _key(self, recipe: str) -> str:
         return ledger_key("recipe", recipe, self._inputs)

@@ -39,7 +39,7 @@ class Answers:
 
     Attributes:
         outcomes: ``(items,)`` float32 in the items' order; NaN where the model gave no finite answer.
-        smooth: ``(items,)`` float32 log-likelihood of the answers; NaN where the evaluator has none.
+        smooth: ``(items,)`` float32 their smooth companions; NaN where the evaluator has none.
     """
 
     outcomes: NDArray[np.float32]
@@ -83,6 +83,11 @@ class Ledger:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for table in ("outcomes", "models"):
+            self._connection.execute(f"DELETE FROM {table}")
 
     def find(self, model: str, evaluator: str, items: Sequence[str]) -> Answers | None:
         """What a model answered, if it was asked all of these items.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mergery.errors import RecipeError
-from mergery.evolve.algorithms import AlgorithmKind, get_algorithm
+from mergery.evolve.algorithms import AlgorithmKind, Problem, get_algorithm
 from mergery.evolve.confirm import confirm_cost
 from mergery.evolve.exam import Exam
 from mergery.evolve.references import plain_merges
@@ -60,8 +60,20 @@ class Search:
         tasks = load_tasks(spec.tasks)
         space = SearchSpace.open(spec.recipe)
         plain = kind.frugal if settings.references is None else settings.references
+        if kind.gradients and not all(task.evaluator.soft for task in tasks):
+            raise RecipeError(
+                f"search.algorithm: {kind.name} needs gradients, and a task's evaluator has none",
+                fix="choose another algorithm, or the evaluator exact_match or likelihood",
+            )
         search, confirming, test = exams(tasks, racing=racing, objectives=settings.objectives)
         return cls(spec, space, kind, search, confirming, test, racing, plain_merges(space) if plain else ())
+
+    @property
+    def problem(self) -> Problem:
+        """What the algorithm is told of the space and of the exam."""
+        soft = all(section.evaluator.soft for section in self.exam.sections)
+        count = len(self.exam.directions)
+        return replace(self.space.problem, objectives=count, gradients=soft and count == 1)
 
     @property
     def start(self) -> Recipe:

@@ -81,11 +81,11 @@ def evolve(
 
     with Session(checked, home, device=device) as session:
         trials = session.search(progress)
-        best, confirmed = _choose(session, trials)
+        best, confirmed = choose(session, trials)
         return _finish(session, trials, best, confirmed)
 
 
-def _choose(session: Session, trials: tuple[Trial, ...]) -> tuple[Trial, Confirmed | None]:
+def choose(session: Session, trials: tuple[Trial, ...]) -> tuple[Trial, Confirmed | None]:
     """The best trial: of the finalists on items held back, or of all where none are."""
     from mergery.evolve.confirm import Finalist, confirm
 

@@ -17,6 +17,7 @@ from mergery.evolve.launchers import InlineLauncher
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.opening import Search
 from mergery.evolve.record import Record
+from mergery.evolve.slopes import Slopes
 from mergery.evolve.study import Study
 from mergery.evolve.trial import Progress, Trial
 
@@ -47,7 +48,7 @@ class Session:
         with self._stack:
             self._stack.enter_context(self.home.claim(self.checked.spec))
             self._ledger = self._stack.enter_context(Ledger(self.home.ledger))
-            self.examiner = self.examine(self.checked.exam)
+            self.examiner = self._examiner()
             self._held = self._stack.pop_all()
         return self
 
@@ -75,7 +76,7 @@ class Session:
         )
         study = Study(
             checked.space,
-            checked.kind.start(checked.space.problem, checked.spec.search.for_algorithm),
+            checked.kind.start(checked.problem, checked.spec.search.for_algorithm),
             checked.exam,
             InlineLauncher(self.examiner),
             record,
@@ -84,6 +85,10 @@ class Session:
             racing=checked.racing,
         )
         return study.run(checked.budget, progress)
+
+    def _examiner(self) -> Examiner:
+        slopes = Slopes(self._builder.live, self.checked.space) if self.checked.problem.gradients else None
+        return Examiner(self._builder, self.checked.exam, self._ledger, self._inputs, slopes)
 
     def examine(self, exam: Exam) -> Examiner:
         """Who asks merges in memory this exam."""
@@ -98,4 +103,4 @@ class Session:
 def _check_items(builder: MergeBuilder, exam: Exam | None) -> None:
     """Make sure that every item can be asked."""
     for section in exam.sections if exam else ():
-        section.evaluator.prepare(builder.tokenizer, section.items, context=context_of(builder.model))
+        section.evaluator.prepare(builder.tokenizer, section.items, context=context_of(builder.live.model))

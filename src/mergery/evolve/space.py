@@ -15,7 +15,7 @@ from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.errors import RecipeError
 from mergery.evolve.algorithms.api import Point, Problem
 from mergery.evolve.groups import Named, coarser, depth_of
-from mergery.evolve.knobs import Knob, grouped, open_knobs, resolve
+from mergery.evolve.knobs import Knob, Range, grouped, open_knobs, resolve
 from mergery.methods import MergeMethod, get_method
 from mergery.recipe import Recipe
 from mergery.recipe.border import place
@@ -220,6 +220,12 @@ class SearchSpace:
             if knob.ranges[method] is not None:
                 target[knob.path[-1]] = knob.setting(values)
         return Recipe.from_dict(data, where=where)
+
+    def active(self, genome: Genome) -> Iterator[tuple[Knob, Range | None]]:
+        """The knobs with their ranges in a genome's method; ``None`` for one that it does not take."""
+        method = self.methods.index(str(genome[0])) if self._open else 0
+        for knob in self.knobs:
+            yield knob, knob.ranges[method]
 
     @property
     def _open(self) -> bool:

@@ -148,7 +148,9 @@ class Study:
 
     def _remembered(self, trial: Trial) -> Examined | None:
         """What a recorded trial answered."""
-        return None if trial.score is None else self._recall(self._candidate(trial), trial.items)
+        if trial.score is None or trial.gradient is not None:
+            return None
+        return self._recall(self._candidate(trial), trial.items)
 
     def _propose(self, number: int) -> Proposal | None:
         """What to try next; ``None`` if the algorithm waits for pending trials."""
@@ -183,7 +185,8 @@ class Study:
         except RecipeError as problem:
             self._stillborn.append(Finished(number, failure=problem.message))
         else:
-            self._launcher.submit(Job(number, candidate, race, proposal.point if proposal.gradient else None))
+            genome = self._trials[number].genome
+            self._launcher.submit(Job(number, candidate, race, genome, proposal.batch))
 
     def _candidate(self, trial: Trial) -> Candidate:
         if trial.genome is None:
@@ -201,7 +204,16 @@ class Study:
 
     def _outcome(self, finished: Finished) -> Trial:
         """The trial with what its job found."""
-        trial, examined = self._trials[finished.number], finished.examined
+        trial, examined, slope = self._trials[finished.number], finished.examined, finished.slope
+        if slope is not None:
+            return replace(
+                trial,
+                score=slope.loss if self._exam.direction == "minimize" else -slope.loss,
+                items=slope.items,
+                cost=slope.items * GRADIENT_COST,
+                gradient=slope.gradient,
+                score_seconds=slope.seconds,
+            )
         if examined is None:
             return replace(trial, failure=finished.failure, cost=self._exam.ends[0])
         asked = len(examined.outcomes)
@@ -215,8 +227,7 @@ class Study:
             values=values,
             items=asked,
             whole=asked == len(self._exam),
-            cost=asked * (GRADIENT_COST if finished.gradient else 1),
-            gradient=finished.gradient,
+            cost=asked,
             build_seconds=examined.build_seconds,
             score_seconds=examined.score_seconds,
         )
@@ -232,6 +243,10 @@ class Study:
             return
         ways = self._exam.directions
         signed = tuple(-v if way == "maximize" else v for v, way in zip(trial.values, ways, strict=False))
+        if trial.gradient is not None:
+            loss = trial.loss(self._exam.direction)
+            self._algorithm.tell(proposal, Outcome((loss,), smooth=loss, gradient=trial.gradient))
+            return
         smooth = math.nan
         if examined is not None and np.isfinite(examined.smooth).all():
             smooth = -_mean(examined.smooth * self._exam.weights[: trial.items])

@@ -139,7 +139,7 @@ def keeps_several_workers_busy(kind: AlgorithmKind) -> None:
 
 def tries_every_choice(kind: AlgorithmKind) -> None:
     """A dimension of three values has each of them tried."""
-    problem = Problem((0.5, 0.5), choices=(3, 0))
+    problem = Problem((0.5, 0.5), choices=(3, 0), gradients=True)
     run, seen = kind.start(problem, AlgorithmSettings()), dict.fromkeys(range(3), 0)
     for _ in range(_ROUNDS):
         (proposal,) = run.ask()
@@ -157,7 +157,7 @@ def told(proposal: Proposal, loss: Callable[[Point], float]) -> Outcome:
     """The outcome of a proposal whose four items all have the same loss."""
     value = loss(proposal.point)
     gradient = None
-    if proposal.gradient:
+    if proposal.batch is not None:
         step = 1e-6
         nudged = [
             loss(tuple(x + step * (place == other) for other, x in enumerate(proposal.point)))
@@ -169,7 +169,7 @@ def told(proposal: Proposal, loss: Callable[[Point], float]) -> Outcome:
 
 def _begin(kind: AlgorithmKind, start: Point, *, seed: int = 0, sigma: float | None = None) -> Algorithm:
     chosen = sigma if "sigma" in kind.settings else None
-    return kind.start(Problem(start), AlgorithmSettings(seed=seed, sigma=chosen))
+    return kind.start(Problem(start, gradients=True), AlgorithmSettings(seed=seed, sigma=chosen))
 
 
 def _points(kind: AlgorithmKind, *, seed: int) -> list[Point]:

@@ -24,7 +24,8 @@ class Trial:
         recipe: digest of its recipe.
         asked_after: how many trials had been told when it was asked for.
         told: its place in the order of telling; ``None`` while it runs.
-        score: on the search's items; an estimate if it was given up; ``None`` if it failed.
+        score: on the search's items; an estimate if it was given up; the smooth score on its batch if it
+            was asked for a gradient; ``None`` if it failed.
         values: each objective's score; empty if it failed.
         items: how many items it was asked.
         whole: whether that is all of them.

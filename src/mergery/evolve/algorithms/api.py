@@ -44,6 +44,7 @@ class Problem:
         depths: where in the model each dimension acts, 0 at the bottom and 1 at the top; empty if unknown.
         known: points that are worth trying first, each with what it is (``uniform``, ``japanese alone``).
         objectives: how many losses a trial has.
+        gradients: whether the gradient of a smooth loss can be asked for.
     """
 
     start: Point
@@ -52,6 +53,7 @@ class Problem:
     depths: tuple[float, ...] = ()
     known: tuple[tuple[str, Point], ...] = ()
     objectives: int = 1
+    gradients: bool = False
 
     @property
     def dimensions(self) -> int:
@@ -66,12 +68,13 @@ class Proposal:
     Attributes:
         point: every coordinate in [0, 1].
         origin: what proposed it, in a word or two, for the record (``ladder: uniform``, ``gp``).
-        gradient: whether the algorithm wants the loss's gradient there, too, which costs three evaluations.
+        batch: if not ``None``, no score is wanted but the gradient of the smooth loss, on the batch of items
+            of this number (any whole number: they are counted around). An item then costs three evaluations.
     """
 
     point: Point
     origin: str = ""
-    gradient: bool = False
+    batch: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +84,11 @@ class Outcome:
     Attributes:
         losses: one for every objective; infinite for a candidate that failed.
         items: ``(n,)`` its loss on each item that it was asked, in an order common to all trials; a
-            candidate that was given up early has fewer. Empty if it failed.
-        smooth: mean of a smooth companion of the loss (negative log-likelihood); NaN if there is none.
-        gradient: of ``smooth`` with respect to the point, where it was asked for.
+            candidate that was given up early has fewer. Empty if it failed, or was asked for its gradient.
+        smooth: mean over these items of a smooth companion of the loss (minus the answers' probability); NaN
+            if there is none.
+        gradient: of the smooth loss on one batch with respect to the point, where that was asked for;
+            ``losses`` and ``smooth`` then are that loss.
     """
 
     losses: tuple[float, ...]
@@ -160,6 +165,7 @@ class AlgorithmKind:
         several: whether it searches for a front of several objectives; others see their mean.
         frugal: whether its searches begin with plain merges and give poor candidates up, unless they say
             otherwise.
+        gradients: whether it cannot do without gradients.
     """
 
     name: str
@@ -168,6 +174,7 @@ class AlgorithmKind:
     summary: str = ""
     several: bool = False
     frugal: bool = False
+    gradients: bool = False
 
 
 _ALGORITHMS: Registry[AlgorithmKind] = Registry(
@@ -180,6 +187,7 @@ _ALGORITHMS: Registry[AlgorithmKind] = Registry(
         "mergery.evolve.algorithms.tpe",
         "mergery.evolve.algorithms.nsga2",
         "mergery.evolve.algorithms.m2n2",
+        "mergery.evolve.algorithms.gradient",
     ),
     RecipeError,
 )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mergery.evolve.algorithms.api import Point
-from mergery.evolve.examiner import Examined
+from mergery.evolve.examiner import Examined, Slope
 from mergery.evolve.race import Race
-from mergery.evolve.space import Candidate
+from mergery.evolve.space import Candidate, Genome
 
 __all__ = ["Finished", "Job", "Launcher"]
 
@@ -21,13 +20,15 @@ class Job:
         number: of its trial.
         candidate: what to ask.
         race: against whom; it is asked all items if ``None``.
-        point: where in the space it is, if the loss's gradient is wanted there.
+        genome: where in the space it is; ``None`` for a recipe from outside it.
+        batch: number of the batch of items on which the gradient of the smooth loss is wanted, if it is.
     """
 
     number: int
     candidate: Candidate
     race: Race | None = None
-    point: Point | None = None
+    genome: Genome | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +37,15 @@ class Finished:
 
     Attributes:
         number: of its trial.
-        examined: its answers; ``None`` if it failed.
+        examined: its answers; ``None`` if it failed, or was asked for a gradient.
+        slope: the gradient, where that was asked for.
         failure: why it failed, or ``None``.
-        gradient: of the smooth loss, where it was asked for.
     """
 
     number: int
     examined: Examined | None = None
+    slope: Slope | None = None
     failure: str | None = None
-    gradient: Point | None = None
 
 
 class Launcher(Protocol):
