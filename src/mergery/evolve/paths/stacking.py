@@ -1,0 +1,99 @@
+"""Stock models whose layers are other models' layers: same classes, shared weights, nothing copied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mergery.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+__all__ = ["decoder_of", "layers_of", "stacked"]
+
+
+def decoder_of(model: PreTrainedModel) -> nn.Module:
+    """What turns tokens into final hidden states."""
+    decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+    return decoder
+
+
+def layers_of(model: PreTrainedModel, *, label: str) -> nn.ModuleList:
+    """The decoder's layers.
+
+    Raises:
+        CheckpointError: if it has no list of layers, or several.
+    """
+    from torch.nn import ModuleList
+
+    found = [child for child in decoder_of(model).children() if isinstance(child, ModuleList)]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{label}: it has {len(found)} lists of layers in memory, and a path needs one",
+            fix="use a model that is a language model only",
+        )
+    return found[0]
+
+
+def stacked(
+    donor: PreTrainedModel, config: PreTrainedConfig, layers: Sequence[nn.Module], labels: Sequence[str]
+) -> PreTrainedModel:
+    """The model that transformers would load from a checkpoint of these layers.
+
+    It is made anew from its configuration, without weights, so that every layer knows its own place (its
+    number in the KV cache, the kind that the configuration gives it); then weights and buffers are shared:
+    the layers' with ``layers``, all others with the donor.
+
+    Args:
+        donor: what stands around the layers.
+        config: with as many layers as there are.
+        layers: of any models, in the order in which they shall run.
+        labels: what errors call them.
+
+    Raises:
+        CheckpointError: if a layer does not fit the architecture.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, attn_implementation=donor.config._attn_implementation
+        )
+    own = layers_of(model, label="the result")
+    for target, source, label in zip(own, layers, labels, strict=True):
+        _share(target, source, label)
+    theirs = layers_of(donor, label="the donor")
+    _share(model, donor, "the donor", without=(own, theirs))
+    model.generation_config = donor.generation_config
+    model.train(False)
+    return model
+
+
+def _share(target: nn.Module, source: nn.Module, label: str, without: tuple[nn.Module, ...] = ()) -> None:
+    """Give a module the parameters and buffers of another of the same build."""
+    if target in without:
+        return
+    tensors = dict(source.named_parameters(recurse=False)) | dict(source.named_buffers(recurse=False))
+    names = [name for name, _ in target.named_parameters(recurse=False)]
+    names += [name for name, _ in target.named_buffers(recurse=False)]
+    children, others = dict(target.named_children()), dict(source.named_children())
+    if children.keys() != others.keys() or dict.fromkeys(names).keys() != tensors.keys():
+        differing = sorted((children.keys() ^ others.keys()) | (tensors.keys() ^ dict.fromkeys(names).keys()))
+        raise _misfit(label, f"only one of them has {', '.join(differing)}")
+    for name in names:
+        if getattr(target, name).shape != tensors[name].shape:
+            wanted, got = tuple(getattr(target, name).shape), tuple(tensors[name].shape)
+            raise _misfit(label, f"{name} is {got} where {wanted} is wanted")
+        setattr(target, name, tensors[name])
+    for name, child in children.items():
+        _share(child, others[name], label, without)
+
+
+def _misfit(label: str, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{label} does not fit the donor's architecture: {reason}", fix="use models of one architecture"
+    )
