@@ -17,6 +17,13 @@ def evolve(
     search: Annotated[Path, typer.Argument(help="The search: a YAML file with recipe, search and task.")],
     out: Annotated[Path, typer.Argument(help="The directory to write; or one whose search to continue.")],
     device: Annotated[str, typer.Option(help="Where to merge and score: cpu, cuda, ...")] = "cpu",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Candidates at a time, each in a process; the file's if not given."),
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="processes of this machine, or ray; the file's if not given.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Search for the merging recipe that scores best.
@@ -27,10 +34,10 @@ def evolve(
     from mergery.evolve import evolve as run
 
     if quiet:
-        run(search, out, device=device)
+        run(search, out, device=device, workers=workers, launcher=launcher)
         return
     with search_progress(console) as watch:
-        evolved = run(search, out, device=device, progress=watch)
+        evolved = run(search, out, device=device, workers=workers, launcher=launcher, progress=watch)
     for text in _summary(evolved):
         console.print(text, markup=False)
 

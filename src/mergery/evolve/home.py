@@ -18,6 +18,9 @@ __all__ = ["Home", "write_whole"]
 _ENDS = ("trials", "budget")
 """What may grow when a search goes on."""
 
+_FREE = (*_ENDS, "workers", "launcher", "timeout")
+"""What may change when a search goes on: how long it is, and where its trials run."""
+
 
 @dataclass(frozen=True)
 class Home:
@@ -91,11 +94,11 @@ class Home:
         owner = self._owner()
         known, wanted = owner.to_dict(), spec.to_dict()
         for section in dict.fromkeys([*known, *wanted]):
-            old, new = (_without_ends(data.get(section)) for data in (known, wanted))
+            old, new = (_fixed(data.get(section)) for data in (known, wanted))
             if old != new:
                 raise StudyError(
                     f"{self.out}: holds a search with another {section}: section",
-                    fix="choose another output directory; only search.trials and search.budget may change",
+                    fix=f"choose another output directory; of a search only {', '.join(_FREE)} may change",
                 )
         for name in _ENDS:
             before, now = getattr(owner.search, name), getattr(spec.search, name)
@@ -156,7 +159,8 @@ def write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _without_ends(section: object) -> object:
+def _fixed(section: object) -> object:
+    """What may not change."""
     if isinstance(section, dict):
-        return {key: value for key, value in section.items() if key not in _ENDS}
+        return {key: value for key, value in section.items() if key not in _FREE}
     return section

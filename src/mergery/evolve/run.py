@@ -54,18 +54,23 @@ def evolve(
     out: Path | str,
     *,
     device: str = "cpu",
+    workers: int | None = None,
+    launcher: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Evolved:
     """Search for the best recipe, and write its model.
 
     Every trial is on disk before the algorithm is told of it. Killed at any moment and called again with the
     same search and directory, it continues and ends where it would have ended; called again with more trials
-    or a larger budget, it adds them.
+    or a larger budget, it adds them. With several workers the order in which trials end is chance, and what
+    comes after follows it; nothing that has ended is lost or done again.
 
     Args:
         search: the search, or the path of its YAML file.
         out: directory for the result; it must not exist, be empty, or be this search's own.
         device: where to merge and score (``cpu``, ``cuda``).
+        workers: candidates asked at the same time, in place of ``search.workers``.
+        launcher: ``processes`` or ``ray``, in place of ``search.launcher``.
         progress: told after every trial.
 
     Raises:
@@ -73,7 +78,8 @@ def evolve(
             first trial, with nothing written.
         StudyError: if the directory holds another search, or every trial failed.
     """
-    checked = Search.open(search if isinstance(search, SearchSpec) else SearchSpec.load(search))
+    spec = search if isinstance(search, SearchSpec) else SearchSpec.load(search)
+    checked = Search.open(spec.launched(workers=workers, launcher=launcher))
     home = Home(Path(out))
     home.check(checked.spec, make_plan(checked.start).bytes_written)
 

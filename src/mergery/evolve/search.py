@@ -21,7 +21,7 @@ Paths are relative to the working directory, as in recipes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +56,8 @@ class SearchSettings:
             ``None``.
         finalists: how many of the best candidates are asked the items held back.
         objectives: whether each task is an objective of its own; else their weighted mean is the one.
-        workers: candidates asked at the same time, each in a process of its own.
+        workers: candidates asked at the same time, each in a process of its own; 1 is one for each GPU, or
+            with ``ray`` as many as the cluster has room for.
         launcher: ``processes`` of this machine, or ``ray``.
         timeout: seconds after which a candidate that hangs has failed; ``None`` waits forever.
     """
@@ -138,6 +139,21 @@ class SearchSpec:
             search=SearchSettings(**document.search.model_dump()),
             tasks={name: TaskSpec(**task.model_dump()) for name, task in tasks.items()},
         )
+
+    def launched(self, *, workers: int | None = None, launcher: str | None = None) -> SearchSpec:
+        """The same search with its trials run elsewhere.
+
+        Args:
+            workers: in place of its own, if given.
+            launcher: in place of its own, if given.
+
+        Raises:
+            RecipeError: if there cannot be so many, or no such launcher is there.
+        """
+        changes = {"workers": workers, "launcher": launcher}
+        given = {key: value for key, value in changes.items() if value is not None}
+        settings = checked(_Settings, asdict(self.search) | given, where="search")
+        return replace(self, search=SearchSettings(**settings.model_dump()))
 
     def to_dict(self) -> dict[str, object]:
         """Plain data in the search file's grammar, without what is as it is by default."""

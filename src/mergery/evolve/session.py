@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from types import TracebackType
 
 from mergery.checkpoint import ModelRef
@@ -13,11 +13,11 @@ from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.fitness import inputs_digest
 from mergery.evolve.home import Home
-from mergery.evolve.launchers import InlineLauncher
+from mergery.evolve.launchers import check_launcher, choose_launcher
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.opening import Search
+from mergery.evolve.posting import Posting
 from mergery.evolve.record import Record
-from mergery.evolve.slopes import Slopes
 from mergery.evolve.study import Study
 from mergery.evolve.trial import Progress, Trial
 
@@ -34,12 +34,16 @@ class Session:
 
     Raises:
         DataError: if an item cannot be asked of these models; nothing is written then.
+        DeviceError: if there is no such device.
+        MissingExtraError: if the search's launcher needs a package that is not installed.
     """
 
     def __init__(self, checked: Search, home: Home, *, device: str) -> None:
         self.checked, self.home, self.device = checked, home, device
+        check_launcher(checked.spec.search, device)
         self._inputs = inputs_digest(checked.start.models)
-        self._builder = MergeBuilder(checked.start, device=device)
+        self._posting = Posting.of(checked, self._inputs)
+        self._builder = self._posting.builder(device)
         for exam in (checked.exam, checked.confirm, checked.test):
             _check_items(self._builder, exam)
         self._stack = ExitStack()
@@ -48,7 +52,7 @@ class Session:
         with self._stack:
             self._stack.enter_context(self.home.claim(self.checked.spec))
             self._ledger = self._stack.enter_context(Ledger(self.home.ledger))
-            self.examiner = self._examiner()
+            self.examiner = self._posting.examiner(self._builder, self._ledger)
             self._held = self._stack.pop_all()
         return self
 
@@ -74,21 +78,20 @@ class Session:
             names=checked.space.names,
             domains=checked.space.domains,
         )
-        study = Study(
-            checked.space,
-            checked.kind.start(checked.problem, checked.spec.search.for_algorithm),
-            checked.exam,
-            InlineLauncher(self.examiner),
-            record,
-            self.examiner.recall,
-            references=checked.references,
-            racing=checked.racing,
-        )
-        return study.run(checked.budget, progress)
-
-    def _examiner(self) -> Examiner:
-        slopes = Slopes(self._builder.live, self.checked.space) if self.checked.problem.gradients else None
-        return Examiner(self._builder, self.checked.exam, self._ledger, self._inputs, slopes)
+        algorithm = checked.kind.start(checked.problem, checked.spec.search.for_algorithm)
+        settings = checked.spec.search
+        with closing(choose_launcher(settings, self.device, self.examiner, self._posting)) as launcher:
+            study = Study(
+                checked.space,
+                algorithm,
+                checked.exam,
+                launcher,
+                record,
+                self.examiner.recall,
+                references=checked.references,
+                racing=checked.racing,
+            )
+            return study.run(checked.budget, progress)
 
     def examine(self, exam: Exam) -> Examiner:
         """Who asks merges in memory this exam."""

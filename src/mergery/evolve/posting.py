@@ -1,0 +1,82 @@
+"""What opens a search's models, here or in a worker: plain data, which travels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from mergery.checkpoint import Checkpoint
+from mergery.errors import CheckpointError
+from mergery.evolve.builders import MergeBuilder
+from mergery.evolve.exam import Exam
+from mergery.evolve.examiner import Examiner
+from mergery.evolve.launchers.worker import Place
+from mergery.evolve.ledger import Ledger
+from mergery.evolve.opening import Search
+from mergery.evolve.slopes import Slopes
+from mergery.evolve.space import SearchSpace
+from mergery.recipe import Recipe
+
+__all__ = ["Posting"]
+
+
+@dataclass(frozen=True)
+class Posting:
+    """What must be known to examine a search's candidates.
+
+    Attributes:
+        start: any recipe of the models.
+        space: where the search looks, if gradients are wanted.
+        exam: what candidates are asked.
+        inputs: digest of the models' content.
+        state: of the models' files, by their sizes and times, which is quick to look at.
+    """
+
+    start: Recipe
+    space: SearchSpace | None
+    exam: Exam
+    inputs: str
+    state: str
+
+    @classmethod
+    def of(cls, checked: Search, inputs: str) -> Posting:
+        """The posting of a search whose models have this digest."""
+        space = checked.space if checked.problem.gradients else None
+        return cls(checked.start, space, checked.exam, inputs, _state(checked.start))
+
+    def builder(self, device: str) -> MergeBuilder:
+        """What merges candidates on a device."""
+        return MergeBuilder(self.start, device=device)
+
+    def examiner(self, builder: MergeBuilder, ledger: Ledger) -> Examiner:
+        """Who asks candidates the exam."""
+        slopes = Slopes(builder.live, self.space) if self.space else None
+        return Examiner(builder, self.exam, ledger, self.inputs, slopes)
+
+    def __call__(self, place: Place, ledger: Ledger) -> Examiner:
+        """Open the models in a worker.
+
+        Raises:
+            CheckpointError: if the worker sees other models than the search began with.
+        """
+        import torch
+        from transformers.utils.logging import disable_progress_bar
+
+        if _state(self.start) != self.state:
+            raise CheckpointError(
+                "a worker sees other models than the search began with",
+                fix="let nothing write to the models; on a cluster, keep them where all machines see the "
+                "same files",
+            )
+        disable_progress_bar()  # type: ignore[no-untyped-call]
+        torch.set_num_threads(place.threads)
+        return self.examiner(self.builder(place.device), ledger)
+
+
+def _state(recipe: Recipe) -> str:
+    seen = hashlib.sha256()
+    for model in recipe.models:
+        for file in Checkpoint.open(model).files:
+            status = file.stat()
+            seen.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return seen.hexdigest()
