@@ -20,7 +20,7 @@ from mergery.errors import CheckpointError, RecipeError
 from mergery.evolve.paths.blocks import block_outputs
 from mergery.evolve.paths.path import Path
 from mergery.evolve.paths.prefixes import PrefixStates
-from mergery.evolve.paths.stacking import decoder_of, layers_of, stacked
+from mergery.evolve.paths.stacking import Stacker, decoder_of, layers_of
 from mergery.recipe import InputModel, OutputSlice, Recipe
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class LivePaths:
             member, live, tokenizer = _open(model, device)
             if number == 0:
                 self.donor, self.tokenizer = live, tokenizer
-                self._stack = _the_stack(member)
+                self._stack, self._stacker = _the_stack(member), Stacker(live)
             self._models.append(_Opened(member, layers_of(live, label=member.label)))
 
     @property
@@ -129,7 +129,7 @@ class LivePaths:
                 )
         layers = [self._models[hop.model].layers[hop.layer] for hop in path.hops]
         labels = [f"layer {hop.layer} of {self._models[hop.model].member.label}" for hop in path.hops]
-        model = stacked(self.donor, self._config(path), layers, labels)
+        model = self._stacker.stacked(self._config(path), layers, labels)
         self._apply_gains(model, path)
         _Shared(model, self._states.enter(path), self._states, self.forwards)
         return model

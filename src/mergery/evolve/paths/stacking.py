@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, TypeVar
 
 from mergery.errors import CheckpointError
 
@@ -12,7 +13,12 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["decoder_of", "layers_of", "stacked"]
+__all__ = ["Stacker", "decoder_of", "layers_of"]
+
+Module = TypeVar("Module", bound="nn.Module")
+
+_BLANKS = 32
+"""Models without weights that are kept: making one of 32 layers takes as long as scoring a tiny model."""
 
 
 def decoder_of(model: PreTrainedModel) -> nn.Module:
@@ -38,39 +44,71 @@ def layers_of(model: PreTrainedModel, *, label: str) -> nn.ModuleList:
     return found[0]
 
 
-def stacked(
-    donor: PreTrainedModel, config: PreTrainedConfig, layers: Sequence[nn.Module], labels: Sequence[str]
-) -> PreTrainedModel:
-    """The model that transformers would load from a checkpoint of these layers.
+class Stacker:
+    """Makes models of a donor's architecture out of layers in memory.
 
-    It is made anew from its configuration, without weights, so that every layer knows its own place (its
-    number in the KV cache, the kind that the configuration gives it); then weights and buffers are shared:
-    the layers' with ``layers``, all others with the donor.
+    A model is made from its configuration, without weights, so that every layer knows its own place (its
+    number in the KV cache, the kind that the configuration gives it): it is built as transformers would build
+    it to load such a checkpoint. Then weights and buffers are shared: the layers' with the layers that are
+    given, all others with the donor.
 
     Args:
         donor: what stands around the layers.
-        config: with as many layers as there are.
-        layers: of any models, in the order in which they shall run.
-        labels: what errors call them.
-
-    Raises:
-        CheckpointError: if a layer does not fit the architecture.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, attn_implementation=donor.config._attn_implementation
-        )
-    own = layers_of(model, label="the result")
-    for target, source, label in zip(own, layers, labels, strict=True):
-        _share(target, source, label)
-    theirs = layers_of(donor, label="the donor")
-    _share(model, donor, "the donor", without=(own, theirs))
-    model.generation_config = donor.generation_config
-    model.train(False)
-    return model
+    def __init__(self, donor: PreTrainedModel) -> None:
+        self._donor = donor
+        self._blanks: dict[str, PreTrainedModel] = {}
+
+    def stacked(
+        self, config: PreTrainedConfig, layers: Sequence[nn.Module], labels: Sequence[str]
+    ) -> PreTrainedModel:
+        """The model of these layers, in evaluation mode.
+
+        Args:
+            config: with as many layers as there are.
+            layers: of any models, in the order in which they shall run.
+            labels: what errors call them.
+
+        Raises:
+            CheckpointError: if a layer does not fit the architecture.
+        """
+        model = _twin(self._blank(config))
+        own, theirs = layers_of(model, label="the result"), layers_of(self._donor, label="the donor")
+        for target, source, label in zip(own, layers, labels, strict=True):
+            _share(target, source, label)
+        _share(model, self._donor, "the donor", without=(own, theirs))
+        model.generation_config = self._donor.generation_config
+        return model
+
+    def _blank(self, config: PreTrainedConfig) -> PreTrainedModel:
+        """A model without weights; the few that a search goes to and fro between are kept."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        key = config.to_json_string(use_diff=False)
+        model = self._blanks.pop(key, None)
+        if model is None:
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                    config, attn_implementation=self._donor.config._attn_implementation
+                )
+            model.train(False)
+        self._blanks[key] = model
+        if len(self._blanks) > _BLANKS:
+            del self._blanks[next(iter(self._blanks))]
+        return model
+
+
+def _twin(module: Module) -> Module:
+    """A module of its own in every part, with the same tensors."""
+    twin = copy.copy(module)
+    for key, value in vars(twin).items():
+        if isinstance(value, dict):
+            vars(twin)[key] = value.copy()
+    for name, child in module.named_children():
+        setattr(twin, name, _twin(child))
+    return twin
 
 
 def _share(target: nn.Module, source: nn.Module, label: str, without: tuple[nn.Module, ...] = ()) -> None:
