@@ -112,14 +112,14 @@ class Ledger:
     def keep(self, model: str, evaluator: str, items: Sequence[str], answers: Answers) -> None:
         """Keep what a model answered, all of it or nothing; what is kept already stays."""
         rows = zip(items, answers.outcomes.tolist(), answers.smooth.tolist(), strict=True)
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.execute("INSERT OR IGNORE INTO models (key) VALUES (?)", (model,))
-        (number,) = self._connection.execute("SELECT id FROM models WHERE key = ?", (model,)).fetchone()
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?)",
-            [(number, evaluator, *row) for row in rows],
-        )
-        self._connection.execute("COMMIT")
+        with self._connection:  # ends the transaction, whatever happens in it
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("INSERT OR IGNORE INTO models (key) VALUES (?)", (model,))
+            (number,) = self._connection.execute("SELECT id FROM models WHERE key = ?", (model,)).fetchone()
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?)",
+                [(number, evaluator, *row) for row in rows],
+            )
 
 
 def ledger_key(*parts: str) -> str:

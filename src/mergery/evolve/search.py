@@ -220,7 +220,7 @@ class _Task(Document):
     validation: Path
     test: Path
     confirm: float | Path = DEFAULT_CONFIRM
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     @field_validator("confirm")
     @classmethod

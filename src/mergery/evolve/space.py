@@ -118,6 +118,8 @@ class SearchSpace:
                 f"{where}: no open parameter", fix="write weight: {search: [0, 1]} where a value stands"
             )
         knobs = tuple(resolve(path, draft, methods, where) for path, draft in drafts)
+        if len(methods) > 1:
+            _check_names(recipe, methods, where)
         # the whole recipe is checked, with every method, before any header is read
         space = cls(recipe, knobs, tuple(method.name for method in methods))
         starts = [space.recipe(space.decode(space.start_of(method)), where=where) for method in space.methods]
@@ -144,6 +146,12 @@ class SearchSpace:
         """Range of each dimension; the methods' names for the first, if it is open."""
         method = (self.methods,) if len(self.methods) > 1 else ()
         return (*method, *((knob.whole.low, knob.whole.high) for knob in self.knobs for _ in knob.names))
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """Every model that a recipe of the space reads, whatever its method, each once."""
+        starts = (self.recipe(self.decode(self.start_of(method))) for method in self.methods)
+        return tuple(dict.fromkeys(ref for recipe in starts for ref in recipe.models))
 
     @property
     def start(self) -> Point:
@@ -246,33 +254,49 @@ class SearchSpace:
             level_groups = tuple(order[label] for label in labels)
             if level_groups not in levels:
                 levels.append(level_groups)
-        return tuple(levels)
+        return tuple(levels) if len(levels) > 1 else ()
 
     def _known(self) -> Iterator[tuple[str, Point]]:
-        """Plain merges in this space: each model alone, averages, sums; each method as it begins."""
-        weights = [knob for knob in self.knobs if knob.path[0] == "models" and knob.path[-1] == "weight"]
-        count = len(cast(Sequence[object], self.skeleton.get("models") or ()))
+        """Plain merges in this space: each method as it begins, averages, sums, each model alone."""
         for method in self.methods if self._open else ():
             yield f"{method} as it is", self.start_of(method)
-        if len(weights) < 2:
+        weights = {knob.path: knob for knob in self.knobs if _is_weight(knob.path)}
+        base = self.skeleton.get("base_model")
+        models = enumerate(cast(Sequence[Mapping[str, object]], self.skeleton.get("models") or ()))
+        listed = {("models", index, "parameters", "weight"): entry["model"] for index, entry in models}
+        experts = {path: model for path, model in listed.items() if path in weights or model != base}
+        # a model of fixed weight would be part of every one of these merges
+        if len(experts) < 2 or any(path not in weights for path in experts):
             return
-        shares = {"uniform": 1 / count, "half": 0.5, "sum": 1.0, "sum of two": 2 / count}
-        seen: list[float] = []
-        for name, share in shares.items():
-            if share not in seen:
-                seen.append(share)
-                yield name, self._weighted(dict.fromkeys((knob.path for knob in weights), share))
-        for knob in weights:
-            label = cast(Any, self.skeleton["models"])[knob.path[1]]["model"]
-            others = dict.fromkeys((other.path for other in weights), 0.0)
-            yield f"{label} alone", self._weighted(others | {knob.path: 1.0})
+        shares = {"uniform": 1 / len(experts), "half": 0.5, "sum": 1.0, "sum of two": 2 / len(experts)}
+        plain = {name: dict.fromkeys(experts, share) for name, share in shares.items()}
+        alone = {
+            f"{model} alone": dict.fromkeys(experts, 0.0) | {path: 1.0} for path, model in experts.items()
+        }
+        seen: list[Point | None] = [None]
+        for name, values in (plain | alone).items():
+            point = self._weighted(values)
+            if point is not None and point not in seen:
+                seen.append(point)
+                yield name, point
 
-    def _weighted(self, weights: Mapping[tuple[str | int, ...], float]) -> Point:
-        """The start with these weights in place of its own."""
-        point = list(self._choice(0))
+    def _weighted(self, weights: Mapping[tuple[str | int, ...], float]) -> Point | None:
+        """The start, by the first method that takes weights, with these; ``None`` if a range has no room."""
+        able = (
+            method
+            for method in range(len(self.methods))
+            if all(knob.ranges[method] for knob in self.knobs if knob.path in weights)
+        )
+        method = next(able, None)
+        if method is None:
+            return None
+        point = list(self._choice(method))
         for knob in self.knobs:
-            span = knob.ranges[0] or knob.whole
-            point += [span.share(weights.get(knob.path, span.start))] * len(knob.names)
+            span = knob.ranges[method] or knob.whole
+            value = weights.get(knob.path, span.start)
+            if not span.low <= value <= span.high:
+                return None
+            point += [span.share(value)] * len(knob.names)
         return tuple(point)
 
 
@@ -299,13 +323,38 @@ def _fit(data: dict[str, Any], method: MergeMethod) -> None:
     data["merge_method"] = method.name
     if method.base == "forbidden":
         data.pop("base_model", None)
-    listed = [data, *(entry for key in ("models", "slices") for entry in data.get(key) or ())]
-    listed += [source for part in data.get("slices") or () for source in part.get("sources") or ()]
-    for holder in listed:
+    for _, holder in _holders(data):
         if isinstance(holder.get("parameters"), dict):
             holder["parameters"] = {
                 name: value for name, value in holder["parameters"].items() if name in method.parameters
             }
+
+
+def _check_names(recipe: Mapping[str, object], methods: Sequence[MergeMethod], where: str) -> None:
+    """Make sure that every parameter is one of some method's: :func:`_fit` would take it out of all recipes.
+
+    Raises:
+        RecipeError: if no method knows it.
+    """
+    for path, holder in _holders(recipe):
+        parameters, spot = holder.get("parameters"), place(where, (*path, "parameters"))
+        for name in parameters if isinstance(parameters, dict) else ():
+            if not any(name in method.parameters or name in method.ignores for method in methods):
+                methods[0].parameter(name, where=spot)
+
+
+def _holders(data: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Everything in a recipe that may have parameters, with the way to it."""
+    if isinstance(data, Mapping):
+        yield path, data
+        for key in ("models", "slices", "sources"):
+            listed = data.get(key)
+            for index, entry in enumerate(listed if isinstance(listed, list) else ()):
+                yield from _holders(entry, (*path, key, index))
+
+
+def _is_weight(path: tuple[str | int, ...]) -> bool:
+    return path[0] == "models" and path[-1] == "weight"
 
 
 def _tensors(recipe: Recipe) -> tuple[Named, ...]:

@@ -105,8 +105,10 @@ def best_trials(trials: Sequence[Trial], direction: Direction, count: int) -> tu
         count: how many at most.
     """
     whole = [trial for trial in trials if trial.score is not None and trial.whole]
-    ordered = sorted(whole, key=lambda trial: (trial.loss(direction), trial.number))
-    return tuple({trial.recipe: trial for trial in reversed(ordered)}.values())[::-1][:count]
+    found: dict[str, Trial] = {}
+    for trial in sorted(whole, key=lambda trial: (trial.loss(direction), trial.number)):
+        found.setdefault(trial.recipe, trial)
+    return tuple(found.values())[:count]
 
 
 def best_trial(trials: Sequence[Trial], direction: Direction) -> Trial | None:

@@ -22,7 +22,7 @@ def write_items(path: Path, count: int, seed: int) -> Path:
 
 @pytest.fixture
 def search(make_model, tmp_path) -> dict[str, object]:
-    """A search file's data."""
+    """A search file's data; nothing is held back to confirm."""
     knob = {"search": [-0.5, 3.0], "start": 0.8}
     models = [
         {"model": str(make_model(name, seed, near=0)), "parameters": {"weight": knob | {"by": by}}}
@@ -39,5 +39,6 @@ def search(make_model, tmp_path) -> dict[str, object]:
             "evaluator": "likelihood",
             "validation": str(write_items(tmp_path / "validation.jsonl", 20, 1)),
             "test": str(write_items(tmp_path / "test.jsonl", 30, 2)),
+            "confirm": 0,
         },
     }

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mergery.checkpoint import layer_name
 from mergery.checkpoint.architecture import role
-from mergery.evolve.groups import GROUPINGS, cover, group_names
+from mergery.evolve.groups import GROUPINGS, coarser, cover, depth_of, group_names
 from mergery.recipe.settings import evaluate, parse_setting
 
 
@@ -125,6 +125,38 @@ def test_filters_are_few_and_readable():
         ("mlp", "mlp"),
         ("ln_", "norm"),
     )
+
+
+def test_coarser_groups():
+    for group, by, expected in [
+        ("model", "model", ("model", "model", "model")),
+        ("attention", "role", ("model", "attention", "attention")),
+        ("norm", "block", ("model", "norm", "norm")),
+        ("layers.10.mlp", "block", ("model", "mlp", "layers.10.mlp")),
+        ("layers.7", "layer", ("model", "third 1", "layers.7")),
+    ]:
+        assert tuple(coarser(group, by, level, 12) for level in range(3)) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "sizes"), [(1, [1]), (2, [1, 1]), (3, [1, 1, 1]), (8, [3, 3, 2]), (12, [4] * 3)]
+)
+def test_thirds_are_as_equal_as_can_be(layers, sizes):
+    found = [coarser(f"layers.{layer}", "layer", 1, layers) for layer in range(layers)]
+    assert found == sorted(found)
+    assert sorted([found.count(third) for third in dict.fromkeys(found)], reverse=True) == sizes
+
+
+def test_depths_of_groups():
+    assert [depth_of(f"layers.{layer}.mlp", 4) for layer in range(4)] == [0.125, 0.375, 0.625, 0.875]
+    assert [depth_of(f"layers.{layer}", 2) for layer in range(2)] == [0.25, 0.75]
+    assert [depth_of(group, 4) for group in ("embedding", "head", "norm", "attention", "model")] == [
+        0.0,
+        1.0,
+        1.0,
+        0.5,
+        0.5,
+    ]
 
 
 names = st.lists(

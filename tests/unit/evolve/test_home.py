@@ -12,7 +12,12 @@ from mergery.evolve.home import Home, write_whole
 @pytest.fixture
 def spec(tmp_path):
     recipe = {"merge_method": "linear", "models": [{"model": "a", "parameters": {"weight": {}}}]}
-    return SearchSpec(recipe, SearchSettings(20), TaskSpec(tmp_path / "v", tmp_path / "t"))
+    task = TaskSpec(tmp_path / "v", tmp_path / "t")
+    return SearchSpec(recipe, SearchSettings(trials=20), {"task": task})
+
+
+def but(spec, **settings):
+    return dataclasses.replace(spec, search=dataclasses.replace(spec.search, **settings))
 
 
 def test_a_home_appears_with_its_search_file(tmp_path, spec):
@@ -50,21 +55,34 @@ def test_another_search_is_refused_by_its_section(tmp_path, spec, section):
         pass
     other = {
         "recipe": dataclasses.replace(spec, recipe=dict(spec.recipe) | {"dtype": "float16"}),
-        "search": dataclasses.replace(spec, search=SearchSettings(20, seed=1)),
-        "task": dataclasses.replace(spec, task=dataclasses.replace(spec.task, evaluator="likelihood")),
+        "search": but(spec, seed=1),
+        "task": dataclasses.replace(
+            spec, tasks={"task": dataclasses.replace(spec.tasks["task"], evaluator="likelihood")}
+        ),
     }[section]
     with pytest.raises(StudyError, match=f"holds a search with another {section}: section"):
         home.check(other)
     assert SearchSpec.load(home.search) == spec
 
 
-def test_trials_may_be_raised_only(tmp_path, spec):
+def test_a_second_task_is_another_search(tmp_path, spec):
     home = Home(tmp_path / "out")
     with home.claim(spec):
         pass
-    with pytest.raises(StudyError, match="holds a search of 20 trials, got 19"):
-        home.check(dataclasses.replace(spec, search=SearchSettings(19)))
-    more = dataclasses.replace(spec, search=SearchSettings(30))
+    two = {"one": spec.tasks["task"], "two": TaskSpec(tmp_path / "w", tmp_path / "u")}
+    with pytest.raises(StudyError, match=r"holds a search with another tasks?: section"):
+        home.check(dataclasses.replace(spec, tasks=two))
+
+
+@pytest.mark.parametrize("end", ["trials", "budget"])
+def test_trials_and_budget_may_be_raised_only(tmp_path, spec, end):
+    spec = but(spec, **{end: 20})
+    home = Home(tmp_path / "out")
+    with home.claim(spec):
+        pass
+    with pytest.raises(StudyError, match=rf"^search\.{end}: .* holds a search of 20, got 19"):
+        home.check(but(spec, **{end: 19}))
+    more = but(spec, **{end: 30})
     home.check(more)
     with home.claim(more):
         assert SearchSpec.load(home.search) == more

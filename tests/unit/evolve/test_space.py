@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mergery.errors import RecipeError
-from mergery.evolve import Knob, SearchSpace
+from mergery.evolve import SearchSpace
+from mergery.evolve.knobs import Knob, Range
 from mergery.recipe import Recipe
 
 
@@ -27,7 +30,7 @@ def test_knobs_are_found_in_the_recipes_order():
     )
     assert space.names == ("models[0].weight", "density", "lambda")
     # the last two take the ranges that the method declares
-    assert space.bounds == ((-0.5, 3.0), (0.0, 1.0), (-0.5, 1.5))
+    assert space.domains == ((-0.5, 3.0), (0.0, 1.0), (-0.5, 1.5))
     # ties' own defaults are 1 and 1
     assert space.start == (1.5 / 3.5, 1.0, 0.5)
     assert space.decode(space.start) == (1.0, 1.0, 0.5)
@@ -155,19 +158,285 @@ def test_values_stay_in_the_range_and_near_what_was_asked(low, width, shares):
     high = low + width
     if not low < high:
         return
-    knob = Knob(("w",), low, high, low)
+    span = Range(low, high, low)
     for share in shares:
-        value = knob.value(share)
+        value = span.value(share)
         assert low <= value <= high
+        assert 0.0 <= span.share(value) <= 1.0
         assert abs(value - (low + share * (high - low))) <= 1e-6 * (high - low) + 1e-15 * abs(low)
 
 
 def test_values_can_be_read():
-    assert Knob(("w",), -0.5, 3.0, 0.0).value(1 / 3) == 0.666667
-    assert Knob(("w",), 0.0, 1e-3, 0.0).value(1 / 3) == 0.000333333
-    assert Knob(("w",), 0.0, 3e7, 0.0).value(1 / 3) == 1e7
+    assert Range(-0.5, 3.0, 0.0).value(1 / 3) == 0.666667
+    assert Range(0.0, 1e-3, 0.0).value(1 / 3) == 0.000333333
+    assert Range(0.0, 3e7, 0.0).value(1 / 3) == 1e7
 
 
 def test_a_genome_has_all_dimensions():
-    with pytest.raises(ValueError, match="1 numbers for 2 dimensions"):
+    with pytest.raises(ValueError, match="1 values for 2 dimensions"):
         SearchSpace.open(recipe(density={})).recipe((1.0,))
+
+
+def choice(*methods: str, **parameters: object) -> dict[str, object]:
+    return recipe(**parameters) | {"merge_method": {"search": list(methods)}}
+
+
+def test_the_method_may_be_open():
+    space = SearchSpace.open(choice("task_arithmetic", "ties", "consensus_ties", density={}))
+    assert space.names == ("merge_method", "models[0].weight", "density")
+    assert space.domains == (("task_arithmetic", "ties", "consensus_ties"), (-0.5, 3.0), (0.0, 1.0))
+    assert space.problem.choices == (3, 0, 0)
+    # thirds of the edge, and each method's own defaults where it begins
+    for share, genome in {
+        0.0: ("task_arithmetic", 1.0, 0.5),
+        0.3333: ("task_arithmetic", 1.0, 0.5),
+        0.3334: ("ties", 1.0, 0.5),
+        0.6667: ("consensus_ties", 1.0, 0.5),
+        1.0: ("consensus_ties", 1.0, 0.5),
+    }.items():
+        assert space.decode((share, 1.5 / 3.5, 0.5)) == genome
+    starts = [space.decode(space.start_of(method)) for method in space.methods]
+    assert starts == [("task_arithmetic", 1.0, 1.0), ("ties", 1.0, 1.0), ("consensus_ties", 1.0, 0.2)]
+    assert space.decode(space.start) == starts[0]
+
+
+def test_each_methods_recipe_holds_its_own_parameters_only():
+    data = choice("task_arithmetic", "ties", "model_stock", density={}, rescale=True)
+    before = copy.deepcopy(data)
+    space = SearchSpace.open(data)
+    found = {method: space.recipe((method, 2.5, 0.4)).to_dict() for method in space.methods}
+    weighted = [{"model": "zoo/a", "parameters": {"weight": 2.5}}, {"model": "zoo/b"}]
+    assert found["ties"]["models"] == found["task_arithmetic"]["models"] == weighted
+    assert found["ties"]["parameters"] == {"density": 0.4, "rescale": True}
+    assert found["model_stock"]["models"] == [{"model": "zoo/a"}, {"model": "zoo/b"}]
+    assert "parameters" not in found["task_arithmetic"]
+    assert "parameters" not in found["model_stock"]
+    assert [data["merge_method"] for data in found.values()] == list(found)
+    assert [data["base_model"] for data in found.values()] == ["zoo/base"] * 3
+    # what a method does not take makes no other recipe of it
+    assert space.recipe(("model_stock", 2.5, 0.4)).digest == space.recipe(("model_stock", 0.1, 0.9)).digest
+    assert data == before
+
+
+def test_each_method_has_its_own_range():
+    data = choice("slerp", "nearswap") | {
+        "models": [{"model": "zoo/a"}],
+        "parameters": {"t": {"search": True}},
+    }
+    space = SearchSpace.open(data)
+    # nearswap declares a hundredth of slerp's range
+    assert space.decode((0.2, 0.25)) == ("slerp", 0.25)
+    assert space.decode((0.8, 0.25)) == ("nearswap", 0.0025)
+    assert space.domains[1] == (0.0, 1.0)
+    assert space.recipe(("nearswap", 0.0025)).parameters == {"t": 0.0025}
+    data["parameters"]["t"] = {"search": [0, 0.5], "start": 0.1}
+    space = SearchSpace.open(data)
+    assert [space.decode((method, 0.5))[1] for method in (0.2, 0.8)] == [0.25, 0.25]
+
+
+def test_methods_alone_are_a_search():
+    space = SearchSpace.open(choice("ties", "model_stock") | {"models": [{"model": "a"}, {"model": "b"}]})
+    assert (space.names, space.domains) == (("merge_method",), (("ties", "model_stock"),))
+    assert [space.decode(point) for _, point in space.problem.known] == [("ties",), ("model_stock",)]
+
+
+def test_all_models_count_whatever_the_method():
+    data = choice("task_analogy", "ties") | {"models": [{"model": name} for name in "abc"]}
+    data["parameters"] = {"lambda": {}}
+    assert sorted(str(ref) for ref in SearchSpace.open(data).models) == ["a", "b", "c", "zoo/base"]
+
+
+METHOD = r"recipe\.merge_method"
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ({"search": ["ties", "tiess"]}, METHOD + r"\.search: unknown .*'tiess'\nfix: did you mean ties"),
+        ({"search": ["ties"]}, METHOD + r"\.search: name two or more methods, each once"),
+        ({"search": ["ties", "ties"]}, METHOD + r"\.search: name two or more methods, each once"),
+        ({"search": []}, METHOD + ": not a method's name, nor a choice of several"),
+        ({"search": "ties"}, METHOD + ": not a method's name, nor a choice of several"),
+        ({"search": [1, 2]}, METHOD + ": not a method's name, nor a choice of several"),
+        ({"search": True}, METHOD + ": not a method's name, nor a choice of several"),
+        ({"serch": ["ties", "sce"]}, METHOD + ": not a method's name, nor a choice of several"),
+        (["ties", "sce"], METHOD + ": not a method's name, nor a choice of several"),
+        ({"search": ["ties", "slerp"]}, "recipe.*: slerp .*"),
+        ({"search": ["task_negation", "ties"]}, WEIGHT + r"\.search: \[-0.5, 3\] reaches outside \[0, inf\]"),
+    ],
+)
+def test_a_wrong_choice_of_methods_is_named(written, says):
+    with pytest.raises(RecipeError, match=f"^{says}"):
+        SearchSpace.open(recipe() | {"merge_method": written})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"densty": 0.5}, r"recipe\.parameters\.densty: unknown parameter of task_arithmetic"),
+        ({"densty": {}}, r"recipe\.parameters\.densty: unknown parameter of task_arithmetic"),
+        ({"density": 7}, r"recipe\.parameters\.density: density is 7"),
+    ],
+)
+def test_what_no_method_takes_is_told(parameters, says):
+    with pytest.raises(RecipeError, match=f"^{says}"):
+        SearchSpace.open(choice("task_arithmetic", "ties", **parameters))
+    data = choice("task_arithmetic", "ties")
+    data["models"][1]["parameters"] = {"wieght": 1.0}
+    with pytest.raises(RecipeError, match=r"^recipe\.models\[1\]\.parameters\.wieght: unknown parameter"):
+        SearchSpace.open(data)
+
+
+def grouped(search, by, other="model"):
+    """The space of the tiny family with knobs by these groups."""
+    for model, grouping in zip(search["recipe"]["models"], (by, other), strict=True):
+        model["parameters"]["weight"]["by"] = grouping
+    return SearchSpace.open(search["recipe"])
+
+
+def partition(level):
+    """Which dimensions are kept equal."""
+    return [[at for at, group in enumerate(level) if group == wanted] for wanted in sorted(set(level))]
+
+
+def test_levels_go_from_one_number_a_knob_to_all():
+    """9 layers, by hand: everything; thirds of the layers; each layer."""
+    names = ["embedding", *(f"layers.{layer}" for layer in range(9)), "norm", "head"]
+    filters = tuple((name, index) for index, name in enumerate(names))
+    first, second = SearchSpace.open(recipe(density={})).knobs
+    layered = Knob(first.path, first.ranges, "layer", tuple(names), filters)
+    space = SearchSpace({}, (layered, second), ("ties",), layers=9)
+    levels = [partition(level) for level in space.problem.levels]
+    assert levels == [
+        [list(range(12)), [12]],
+        [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9], [10], [11], [12]],
+        [[at] for at in range(13)],
+    ]
+
+
+def test_levels_of_blocks_go_by_role(search):
+    space = grouped(search, "block", "role")
+    names = [name.removeprefix("models[0].weight.") for name in space.names]
+    assert names[:8] == [
+        "embedding",
+        *(f"layers.{layer}.{role}" for layer in range(3) for role in ("attention", "mlp")),
+        "norm",
+    ]
+    assert len(names) == 12  # and embedding, attention, mlp and norm of the other
+    levels = [partition(level) for level in space.problem.levels]
+    assert levels == [
+        [list(range(8)), [8, 9, 10, 11]],
+        [[0], [1, 3, 5], [2, 4, 6], [7], [8], [9], [10], [11]],
+        [[at] for at in range(12)],
+    ]
+
+
+@pytest.mark.parametrize("by", ["role", "layer", "block"])
+def test_a_finer_level_never_joins_what_a_coarser_one_parts(search, by):
+    levels = grouped(search, by).problem.levels
+    assert len(levels) > 1
+    for coarse, fine in itertools.pairwise(levels):
+        assert len(coarse) == len(fine)
+        pairs = dict.fromkeys(zip(fine, coarse, strict=True))
+        assert len(pairs) == len(set(fine))
+        assert len(set(coarse)) < len(set(fine))
+    assert sorted(levels[-1]) == list(range(len(levels[-1])))
+
+
+def test_one_number_a_knob_is_one_level_only():
+    assert SearchSpace.open(recipe(density={})).problem.levels == ()
+
+
+def test_depths_go_from_the_bottom_to_the_top(search):
+    problem = grouped(search, "layer", "block").problem
+    # layers 0, 1 and 2 of 3 lie at 1/6, 3/6 and 5/6
+    layers = [1 / 6, 3 / 6, 5 / 6]
+    blocks = [depth for depth in layers for _ in range(2)]
+    assert problem.depths == pytest.approx((0.0, *layers, 1.0, 0.0, *blocks, 1.0))
+
+
+def test_depths_without_a_place_are_the_middle():
+    assert SearchSpace.open(choice("ties", "dare_ties", density={})).problem.depths == (0.5, 0.5, 0.5)
+
+
+def weights(found):
+    return [source.parameters["weight"] for source in found.slices[0].sources]
+
+
+def open_weights(count, **more):
+    knob = {"search": [-0.5, 3.0], "start": 0.9}
+    models = [{"model": f"zoo/{name}", "parameters": {"weight": dict(knob)}} for name in "abc"[:count]]
+    return recipe() | {"models": models} | more
+
+
+def test_known_points_are_what_their_names_say():
+    space = SearchSpace.open(open_weights(3, parameters={"density": {"search": [0.1, 1.0], "start": 0.3}}))
+    known = {name: space.recipe(space.decode(point)) for name, point in space.problem.known}
+    assert {name: weights(found) for name, found in known.items()} == {
+        "uniform": pytest.approx([1 / 3] * 3, abs=1e-5),
+        "half": [0.5] * 3,
+        "sum": [1.0] * 3,
+        "sum of two": pytest.approx([2 / 3] * 3, abs=1e-5),
+        "zoo/a alone": [1.0, 0.0, 0.0],
+        "zoo/b alone": [0.0, 1.0, 0.0],
+        "zoo/c alone": [0.0, 0.0, 1.0],
+    }
+    assert all(found.parameters == {"density": 0.3} for found in known.values())
+
+
+def test_two_models_have_no_point_twice():
+    problem = SearchSpace.open(open_weights(2)).problem
+    assert [name for name, _ in problem.known] == ["uniform", "sum", "zoo/a alone", "zoo/b alone"]
+
+
+def test_a_number_for_every_group_is_the_same_for_all_of_them(search):
+    space = SearchSpace.open(search["recipe"])
+    known = dict(space.problem.known)
+    one = search["recipe"]["models"][0]["model"]
+    assert space.decode(known[f"{one} alone"]) == (*[1.0] * 8, 0.0)
+
+
+def test_points_that_the_ranges_have_no_room_for_are_not_known():
+    data = open_weights(2)
+    data["models"][0]["parameters"]["weight"] = {"search": [0.2, 0.8]}
+    assert [name for name, _ in SearchSpace.open(data).problem.known] == ["uniform"]
+
+
+def test_a_model_of_fixed_weight_is_part_of_every_merge():
+    data = open_weights(3)
+    data["models"][2]["parameters"]["weight"] = 0.5
+    assert SearchSpace.open(data).problem.known == ()
+    # but a base that is listed is no expert
+    data["models"][2] = {"model": "zoo/base"}
+    known = SearchSpace.open(data).problem.known
+    assert [name for name, _ in known] == ["uniform", "sum", "zoo/a alone", "zoo/b alone"]
+
+
+def test_known_points_are_of_a_method_that_takes_weights():
+    methods = ["model_stock", "ties", "task_arithmetic"]
+    space = SearchSpace.open(open_weights(2, merge_method={"search": methods}))
+    known = {name: space.decode(point) for name, point in space.problem.known}
+    for method in methods:
+        assert known.pop(f"{method} as it is") == (method, 0.9, 0.9)
+    assert known == {
+        "uniform": ("ties", 0.5, 0.5),
+        "sum": ("ties", 1.0, 1.0),
+        "zoo/a alone": ("ties", 1.0, 0.0),
+        "zoo/b alone": ("ties", 0.0, 1.0),
+    }
+
+
+def test_spaces_that_differ_have_another_identity(search):
+    data = open_weights(2, parameters={"density": {}})
+    others = [
+        open_weights(3, parameters={"density": {}}),
+        open_weights(2, parameters={"density": 0.5}),
+        open_weights(2, parameters={"density": {"search": [0, 0.5]}}),
+        open_weights(2, parameters={"density": {"start": 0.25}}),
+        open_weights(2, parameters={"density": {}}, merge_method={"search": ["ties", "dare_ties"]}),
+        open_weights(2, parameters={"density": {}}, dtype="float16"),
+    ]
+    texts = [json.dumps(SearchSpace.open(other).identity, sort_keys=True) for other in (data, *others)]
+    assert len(dict.fromkeys(texts)) == len(texts)
+    assert json.dumps(SearchSpace.open(copy.deepcopy(data)).identity, sort_keys=True) == texts[0]
+    assert grouped(search, "block").identity != grouped(search, "layer").identity
