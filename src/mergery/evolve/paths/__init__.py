@@ -2,13 +2,25 @@
 
 from typing import TYPE_CHECKING
 
-from mergery.evolve.paths.export import path_recipe
+from mergery.evolve.paths.encoding import AlignedEncoding, Encoding, PaperEncoding
+from mergery.evolve.paths.export import PathRecipes, path_recipe
 from mergery.evolve.paths.path import Hop, Path
+from mergery.evolve.paths.space import PathSpace
 
 if TYPE_CHECKING:
     from mergery.evolve.paths.runtime import LivePaths
 
-__all__ = ["Hop", "LivePaths", "Path", "path_recipe"]
+__all__ = [
+    "AlignedEncoding",
+    "Encoding",
+    "Hop",
+    "LivePaths",
+    "PaperEncoding",
+    "Path",
+    "PathRecipes",
+    "PathSpace",
+    "path_recipe",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PrefixStates"]
 
-_RECENT = 32
-"""Paths among which the one is looked for that candidates are varied from."""
+_RECENT = 64
+"""Candidates after which nothing of a path is kept, nor is it thought to be the one that others come from."""
 
 _PATIENCE = 2
 """Candidates in a row that must be nearer to another path before that one takes its place."""
@@ -127,12 +127,13 @@ class PrefixStates:
         )
         needed = 0
         for key in order:
-            states = self._entries[key].states
-            stale = sum(state.nbytes for batch, state in states.items() if batch not in self._batches)
+            entry = self._entries[key]
+            # batches of which nothing was seen lately take their room beside those that will be stored
+            stale = sum(state.nbytes for batch, state in entry.states.items() if batch not in self._batches)
             needed += self._unit + stale
-            if needed > self._limit or (self._entries[key].used < self._number - _RECENT and not states):
+            if needed > self._limit or entry.used < self._number - _RECENT:
                 del self._entries[key]
-                self._bytes -= sum(state.nbytes for state in states.values())
+                self._bytes -= sum(state.nbytes for state in entry.states.values())
         self._batches = {}
 
     def _claimed(self) -> dict[bytes, None]:
