@@ -83,7 +83,7 @@ def test_a_state_is_found_behind_the_longest_prefix_it_fits():
     ],
 )
 def test_local_search_runs_fewer_layers(changes, together, least):
-    """A share 1 / (changes + 1) is before the first of some changes anywhere, nearly half before neighbours."""
+    """A share 1 / (changes + 1) is before the first of changes anywhere, nearly half before neighbours."""
     saved = [share_saved(local_search(seed, changes, 150, 0.05, together=together), 200) for seed in range(2)]
     assert sum(saved) / 2 > least
 
@@ -99,7 +99,7 @@ def test_with_room_for_all_each_prefix_is_run_once():
     assert done <= len(prefixes)
 
 
-@pytest.mark.parametrize(("room", "least"), [(2.0, 0.42), (0.5, 0.36), (0.25, 0.3)])
+@pytest.mark.parametrize(("room", "least"), [(2.0, 0.42), (0.5, 0.34), (0.25, 0.3)])
 def test_scarce_memory_goes_to_the_path_that_is_varied(room, least):
     saved = [share_saved(local_search(seed, (1,), 150, 0.05), room) for seed in range(2)]
     assert sum(saved) / 2 > least

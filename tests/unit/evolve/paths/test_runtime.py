@@ -6,6 +6,7 @@ import random
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 
 from layered import KINDS, random_model
 from mergery import Recipe, merge
@@ -43,10 +44,9 @@ def test_sharing_changes_no_bit(kind, pair, ids):
         hops = HOPS[:cut] if gained(kind) else tuple(Hop(hop.model, hop.layer) for hop in HOPS[:cut])
         model = live.build(Path((*hops, Hop(1, 0))))
         for tokens in (ids[:3, :9], ids[3:8, :7]):
-            whole = model(
-                input_ids=tokens, use_cache=False, logits_to_keep=KEPT
-            )  # with gradients: not shared
-            assert torch.equal(logits(model, tokens), whole.logits)
+            # with gradients nothing is shared
+            whole = model(input_ids=tokens, use_cache=False, logits_to_keep=KEPT).logits
+            assert torch.equal(logits(model, tokens), whole)
     # of two batches each: the second path shares 4 hops with the first, the third 5, the fourth all of its 7
     assert live.forwards.saved == (0 if kind in TUPLES else 2 * (4 + 5 + 7))
 
@@ -165,6 +165,21 @@ def test_layers_of_a_merge_in_memory(pair, ids, tmp_path):
     torch.testing.assert_close(logits(live, ids), logits(stored, ids))
     average = (random_model("llama", 0).lm_head.weight + random_model("llama", 1).lm_head.weight) / 2
     torch.testing.assert_close(LivePaths([mixed, first]).donor.lm_head.weight, average)
+
+
+def test_a_models_adapter_is_on_its_layers(pair, tmp_path):
+    first, second = pair()
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "target_modules": ["q_proj"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    place = "model.layers.1.self_attn.q_proj"
+    down, up = torch.randn(2, 16), torch.randn(16, 2)
+    names = {f"base_model.model.{place}.lora_A.weight": down, f"base_model.model.{place}.lora_B.weight": up}
+    save_file(names, adapter / "adapter_model.safetensors")
+    live = LivePaths([first, ModelRef.parse(f"{second}+{adapter}")]).build(Path((Hop(0, 0), Hop(1, 1))))
+    wanted = random_model("llama", 1).get_submodule(place).weight + 3 * up @ down
+    torch.testing.assert_close(live.model.layers[1].self_attn.q_proj.weight, wanted)
 
 
 @pytest.mark.parametrize(
