@@ -21,11 +21,16 @@ from mergery.errors import CheckpointError, RecipeError
 from mergery.evaluate import Items, Scores, get_evaluator, register_evaluator
 from mergery.evaluate.items import Item
 from mergery.evolve import SearchSpace
+from mergery.evolve.algorithms import AlgorithmSettings, get_algorithm
 from mergery.evolve.exam import Exam, Section
-from mergery.evolve.examiner import Examined, Hope
+from mergery.evolve.examiner import Examined, Examiner, Hope
+from mergery.evolve.launchers.processes import ProcessLauncher
 from mergery.evolve.launchers.worker import Place
 from mergery.evolve.ledger import Ledger
+from mergery.evolve.record import Record
 from mergery.evolve.space import Candidate
+from mergery.evolve.study import Budget, Study
+from mergery.evolve.trial import Trial
 from mergery.recipe import Recipe
 
 
@@ -160,3 +165,26 @@ class OpenFormula:
     def __call__(self, place: Place, ledger: Ledger) -> Formula:
         misbehave(self.way)
         return Formula(self.log, self.seconds, self.ways)
+
+
+def search_formula(
+    home: Path, opening: OpenFormula, *, workers: int, trials: int, timeout: float | None = None, **how: str
+) -> tuple[Trial, ...]:
+    """A search with a record and a ledger; whatever the ledger does not know only workers can answer."""
+    kind = get_algorithm(how.get("algorithm", "cma-es"))
+    with Ledger(home / "ledger.sqlite") as ledger:
+        examiner = Examiner(None, EXAM, ledger, "inputs")
+        record = Record(
+            home / "journal.log", "study", directions=("maximize",), names=SPACE.names, domains=SPACE.domains
+        )
+        with ProcessLauncher(examiner, opening, [Place("cpu")] * workers, timeout) as launcher:
+            study = Study(
+                SPACE,
+                kind.start(SPACE.problem, AlgorithmSettings(seed=5)),
+                EXAM,
+                launcher,
+                record,
+                examiner.recall,
+                racing=True,
+            )
+            return study.run(Budget(trials=trials))
