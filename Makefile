@@ -23,7 +23,7 @@ test: $(VENV)/.tools  ## run the tests
 faults: $(VENV)/.tools  ## kill a merge at each of its moments, fill its disk, interrupt it (ten minutes)
 	$(BIN)/python -m pytest -n auto tests/faults
 
-cluster: $(VENV)/.tools  ## install Ray, and merge on a cluster of this machine
+cluster: $(VENV)/.tools  ## install Ray, merge and search on a cluster of this machine
 	$(PIP) --editable '.[dev,ray]'
 	$(BIN)/python -m pytest tests/cluster
 

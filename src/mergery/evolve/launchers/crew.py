@@ -179,7 +179,9 @@ class Crew(ABC, Generic[W]):
             finished = post.worker.answer()
         except Gone as gone:
             if not post.ready:
-                raise WorkerError(f"a worker {gone} as it began", fix=self.advice) from gone
+                raise WorkerError(
+                    f"a worker ended before it had opened the models: it {gone}", fix=self.advice
+                ) from gone
             self._lose(post, f"its worker {gone}")
             return
         if finished is None:

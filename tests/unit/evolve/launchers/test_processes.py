@@ -130,7 +130,7 @@ def test_what_is_not_the_candidates_fault_is_raised_here(tmp_path, examiner):
     [
         ("disk", CheckpointError, "the disk is gone"),
         ("error", WorkerError, "could not open the search: ValueError: no number"),
-        ("kill", WorkerError, "killed by SIGKILL: memory may have run out as it began"),
+        ("kill", WorkerError, "ended before .*: it was killed by SIGKILL: memory may have run out"),
     ],
 )
 def test_a_worker_that_cannot_begin_ends_the_search(tmp_path, examiner, way, error, says):
@@ -203,7 +203,9 @@ def test_a_script_that_does_not_guard_its_main_part_is_told_so(tmp_path):
     with script(tmp_path, "main()") as caller:
         _, complained = caller.communicate()
     assert caller.returncode == 1
-    assert "WorkerError: a worker ended with exit code 1 as it began" in complained
+    assert (
+        "WorkerError: a worker ended before it had opened the models: it ended with exit code 1" in complained
+    )
     assert 'fix: a script calls evolve below `if __name__ == "__main__":`' in complained
 
 

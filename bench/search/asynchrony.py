@@ -1,0 +1,189 @@
+"""How busy workers are kept when some candidates take much longer than others.
+
+    python -m bench.search.asynchrony --algorithm random cma-es --slots 4 8 --trials 60 --seconds 0.5
+
+Evaluation times are log-normal with sigma 1: one candidate in six takes more than 2.7 times the median, one
+in forty-four more than 7.4 times. The search is the real one (study, record, ledger, workers in processes of
+their own); only the workers sleep in place of scoring. Utilisation is the sum of evaluation times over the
+workers' time, from the first candidate to the end of the last, when most have nothing to do any more. Beside
+it stands a loop of generations that waits for the whole of each, as large as CMA-ES makes them, or as there
+are workers, if that is more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.page import table
+from mergery.evaluate import Items, get_evaluator
+from mergery.evaluate.items import Item
+from mergery.evolve import SearchSpace
+from mergery.evolve.algorithms import Algorithm, AlgorithmSettings, Outcome, algorithm_names, get_algorithm
+from mergery.evolve.exam import Exam, Section
+from mergery.evolve.examiner import Examined, Examiner, Hope
+from mergery.evolve.launchers import Job
+from mergery.evolve.launchers.processes import ProcessLauncher
+from mergery.evolve.launchers.worker import Place
+from mergery.evolve.ledger import Ledger
+from mergery.evolve.record import Record
+from mergery.evolve.space import Candidate
+from mergery.evolve.study import Budget, Study
+
+EXPERTS = 4
+WARM_UP = 4.0
+"""Seconds in which all workers have begun, once the first has."""
+
+WARMING = 9.0
+"""First weight of the candidates that only wait so long."""
+
+ITEMS = Items("none", tuple(Item(f"{number}", " 0") for number in range(20)))
+EXAM = Exam((Section("task", get_evaluator("likelihood"), ITEMS),))
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """Takes a time that follows from the candidate, and knows its outcomes from a formula."""
+
+    median: float
+
+    exam = EXAM
+
+    def keep(self, candidate: Candidate, examined: Examined) -> None:
+        """It remembers nothing."""
+
+    def examine(self, candidate: Candidate, hope: Hope | None = None) -> Examined:  # noqa: ARG002
+        begin = time.perf_counter()
+        weights = weights_of(candidate)
+        drawn = random.Random(candidate.recipe.digest).lognormvariate(0, 1)
+        time.sleep(WARM_UP if weights[0] >= WARMING else self.median * drawn)
+        outcomes = (-((weights - 0.6) ** 2).sum() - np.arange(len(EXAM)) / 10).astype(np.float32)
+        return Examined(outcomes, outcomes, 0.0, time.perf_counter() - begin)
+
+
+@dataclass(frozen=True)
+class OpenSleeper:
+    """Opens a :class:`Sleeper` in a worker."""
+
+    median: float
+
+    def __call__(self, place: Place, ledger: Ledger) -> Sleeper:  # noqa: ARG002
+        return Sleeper(self.median)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How busy the workers were, 0 to 1; and seconds of each trial that went into asking and recording."""
+
+    utilisation: float
+    overhead: float
+
+
+def space() -> SearchSpace:
+    """A weight for each expert."""
+    knob = {"search": [-0.5, 1.5], "start": 0.5}
+    models = [{"model": f"expert-{number}", "parameters": {"weight": knob}} for number in range(EXPERTS)]
+    return SearchSpace.open({"merge_method": "task_arithmetic", "base_model": "base", "models": models})
+
+
+def weights_of(candidate: Candidate) -> np.ndarray:
+    return np.array([source.parameters["weight"] for source in candidate.recipe.slices[0].sources])
+
+
+def start(name: str, seed: int) -> Algorithm:
+    return get_algorithm(name).start(space().problem, AlgorithmSettings(seed))
+
+
+def asynchronous(launcher: ProcessLauncher, home: Path, name: str, trials: int, seed: int) -> Usage:
+    """A study as searches run it."""
+    where, ledger = space(), Ledger(home / "ledger.sqlite")
+    record = Record(
+        home / "journal.log", "study", directions=EXAM.directions, names=where.names, domains=where.domains
+    )
+    recall = Examiner(None, EXAM, ledger, "none").recall  # type: ignore[arg-type]  # it is never asked to build
+    study = Study(where, start(name, seed), EXAM, launcher, record, recall)
+    begin = time.perf_counter()
+    ended = study.run(Budget(trials=trials))
+    wall = time.perf_counter() - begin
+    ledger.close()
+    busy = sum(trial.score_seconds for trial in ended)
+    overhead = sum(trial.overhead_seconds for trial in ended) / trials
+    return Usage(busy / (wall * launcher.slots), overhead)
+
+
+def generations(launcher: ProcessLauncher, name: str, trials: int, seed: int) -> Usage:
+    """Ask for a generation, wait until all of it has ended, tell, and so on; nothing is written."""
+    where, algorithm = space(), start(name, seed)
+    size = max(launcher.slots, 4 + math.floor(3 * math.log(EXPERTS)))
+    begin, busy, told = time.perf_counter(), 0.0, 0
+    while told < trials:
+        asked = algorithm.ask(min(size, trials - told))
+        for number, proposal in enumerate(asked):
+            launcher.submit(Job(number, where.candidate(where.decode(proposal.point))))
+        for finished in [launcher.next() for _ in asked]:
+            assert finished.examined is not None
+            losses = EXAM.losses(finished.examined.outcomes)
+            busy += finished.examined.score_seconds
+            algorithm.tell(asked[finished.number], Outcome((float(losses.mean()),), losses))
+        told += len(asked)
+    return Usage(busy / ((time.perf_counter() - begin) * launcher.slots), 0.0)
+
+
+def warm_up(launcher: ProcessLauncher) -> None:
+    """Wait until all workers are there."""
+    where = space()
+    for number in range(launcher.slots):
+        launcher.submit(Job(number, where.candidate((WARMING + number, *[0.0] * (EXPERTS - 1)))))
+    for _ in range(launcher.slots):
+        launcher.next()
+
+
+def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    for slots in arguments.slots:
+        trials = arguments.trials * slots
+        for name in arguments.algorithm:
+            with tempfile.TemporaryDirectory() as folder, Ledger() as ledger:
+                own = Examiner(None, EXAM, ledger, "none")  # type: ignore[arg-type]  # workers are asked
+                places = [Place("cpu")] * slots
+                with ProcessLauncher(own, OpenSleeper(arguments.seconds), places) as launcher:
+                    warm_up(launcher)
+                    free = asynchronous(launcher, Path(folder), name, trials, arguments.seed)
+                    bound = generations(launcher, name, trials, arguments.seed)
+            yield (
+                name,
+                str(slots),
+                str(trials),
+                f"{free.utilisation:.1%}",
+                f"{bound.utilisation:.1%}",
+                f"{1000 * free.overhead:.0f}",
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--algorithm", nargs="+", default=["random", "cma-es"], choices=algorithm_names())
+    parser.add_argument("--slots", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--trials", type=int, default=40, help="for each slot")
+    parser.add_argument("--seconds", type=float, default=0.3, help="median of the evaluation times")
+    parser.add_argument("--seed", type=int, default=0)
+    header = (
+        "algorithm",
+        "workers",
+        "trials",
+        "asynchronous",
+        "by generations",
+        "ms a trial to ask and record",
+    )
+    print("\n".join(table(header, rows(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()
