@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 from bench.search.entries import ENTRIES, recipe_of
@@ -48,13 +50,27 @@ class Bout:
     overhead: float
 
 
-def spec_of(suite: Suite, entry: str, *, seed: int, budget: int, items: int = 400) -> SearchSpec:
+def draw(suite: Suite, folder: Path, *, seed: int, items: int) -> None:
+    """Write a seed's own items to search on, and its own to confirm on: another draw from the same pool."""
+    for task in suite.tasks:
+        pool = [
+            line
+            for split in ("search", "confirm")
+            for line in suite.file(task, split).read_text().splitlines()
+        ]
+        random.Random(f"{task} {seed}").shuffle(pool)
+        count = items // len(suite.tasks)
+        (folder / f"{task}.search.jsonl").write_text("\n".join(pool[:count]))
+        (folder / f"{task}.confirm.jsonl").write_text("\n".join(pool[-suite.share("confirm") :]))
+
+
+def spec_of(suite: Suite, entry: str, folder: Path, *, seed: int, budget: int) -> SearchSpec:
     """The search file of one bout."""
     settings = ENTRIES[entry]
     tasks = {
         task: {
-            "validation": str(suite.file(task, "search")),
-            "confirm": str(suite.file(task, "confirm")) if settings.confirm else 0,
+            "validation": str(folder / f"{task}.search.jsonl"),
+            "confirm": str(folder / f"{task}.confirm.jsonl") if settings.confirm else 0,
             "test": str(suite.file(task, "test")),
         }
         for task in suite.tasks
@@ -65,16 +81,16 @@ def spec_of(suite: Suite, entry: str, *, seed: int, budget: int, items: int = 40
 
 def fight(suite: Suite, entry: str, *, seed: int, budget: int, items: int = 400) -> Bout:
     """Run one search, and ask its winner the sealed items."""
-    begin = time.perf_counter()
-    checked = Search.open(spec_of(suite, entry, seed=seed, budget=budget))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Session(checked, Home(Path(folder) / "o"), device="cpu") as session,
-    ):
-        trials = session.search()
-        best, confirmed = choose(session, trials)
-        seconds = time.perf_counter() - begin
-        outcomes = session.examine(checked.test).examine(checked.candidate(best)).outcomes
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        draw(suite, folder, seed=seed, items=items)
+        begin = time.perf_counter()
+        checked = Search.open(spec_of(suite, entry, folder, seed=seed, budget=budget))
+        with Session(checked, Home(folder / "out"), device="cpu") as session:
+            trials = session.search()
+            best, confirmed = choose(session, trials)
+            seconds = time.perf_counter() - begin
+            outcomes = session.examine(checked.test).examine(checked.candidate(best)).outcomes
     claim = confirmed.claim if confirmed else None
     assert best.score is not None
     return Bout(
@@ -101,6 +117,7 @@ def main() -> None:
     parser.add_argument("--suite", nargs="+", required=True)
     parser.add_argument("--entry", nargs="+", required=True)
     parser.add_argument("--budget", type=int, nargs="+", default=[24000])
+    parser.add_argument("--items", type=int, nargs="+", default=[400])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--records", type=Path)
     arguments = parser.parse_args()
@@ -108,8 +125,8 @@ def main() -> None:
         for budget in arguments.budget:
             for name in arguments.suite:
                 suite = Suite.open(arguments.directory / name)
-                for entry in arguments.entry:
-                    bout = fight(suite, entry, seed=seed, budget=budget)
+                for entry, items in product(arguments.entry, arguments.items):
+                    bout = fight(suite, entry, seed=seed, budget=budget, items=items)
                     line = json.dumps(asdict(bout))
                     print(line, flush=True)
                     if arguments.records:

@@ -25,12 +25,16 @@ class Entry:
 WEIGHTS = {"weight": {"search": True}}
 BLOCKS = {"weight": {"search": True, "by": "block"}}
 LAYERS = {"weight": {"search": True, "by": "layer"}}
+ROLES = {"weight": {"search": True, "by": "role"}}
 DARE_TIES = {"weight": {"search": [0.0, 1.0], "start": 0.5}, "density": {"search": [0.0, 1.0], "start": 0.5}}
 
 ENTRIES: Mapping[str, Entry] = {
     "default": Entry({"algorithm": "staged"}, knobs=BLOCKS, confirm=True),
+    "default, black box": Entry({"algorithm": "staged", "gradients": False}, knobs=BLOCKS, confirm=True),
     "gradient": Entry({"algorithm": "gradient", "racing": True}, knobs=BLOCKS, confirm=True),
-    # Akiba et al.: DARE-TIES, two numbers a model, CMA-ES from 0.5 with sigma 1/6; the best training score wins
+    "gradient, roles": Entry({"algorithm": "gradient", "racing": True}, knobs=ROLES, confirm=True),
+    "gradient, layers": Entry({"algorithm": "gradient", "racing": True}, knobs=LAYERS, confirm=True),
+    # Akiba et al.: DARE-TIES, two numbers a model, CMA-ES from 0.5 with sigma 1/6, the best training score
     "paper": Entry({"algorithm": "cma-es"}, "dare_ties", DARE_TIES),
     "paper, task arithmetic": Entry({"algorithm": "cma-es"}, knobs=WEIGHTS),
     "cma-es, blocks": Entry({"algorithm": "cma-es"}, knobs=BLOCKS),

@@ -16,7 +16,7 @@ from mergery.evaluate import Direction, Evaluator, Items
 
 __all__ = ["Exam", "Part", "Section"]
 
-GRADIENT_ITEMS = 100
+GRADIENT_ITEMS = 50
 """About how many items a gradient is taken on."""
 
 

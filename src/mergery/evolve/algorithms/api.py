@@ -187,7 +187,9 @@ _ALGORITHMS: Registry[AlgorithmKind] = Registry(
         "mergery.evolve.algorithms.tpe",
         "mergery.evolve.algorithms.nsga2",
         "mergery.evolve.algorithms.m2n2",
+        "mergery.evolve.algorithms.cat_cma",
         "mergery.evolve.algorithms.gradient",
+        "mergery.evolve.algorithms.staged",
     ),
     RecipeError,
 )

@@ -3,14 +3,14 @@
 Adam (Kingma and Ba, arXiv:1412.6980) in the unit cube, on the smooth loss (minus the probability of the right
 answers). AdaMerging (arXiv:2310.02575) descends the entropy of unlabelled items' answers; here the items'
 answers are known. The descent proposes and the score judges: after every few steps the mean of the last
-iterates (Polyak and Juditsky, 1992) is asked all items, and when that has not got better for a while, the next
-descent begins at another point.
+iterates (Polyak and Juditsky, 1992) is asked all items, and when that has not got better for a while, the
+next descent begins at another point.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,39 +25,43 @@ from mergery.evolve.algorithms.api import (
     register_algorithm,
 )
 
-__all__ = ["Descent", "GradientSearch"]
+__all__ = ["Descent", "Descents", "GradientSearch", "smooth_loss"]
 
-RATE = 0.04
+RATE = 0.05
 """Step size, as a share of each knob's range."""
 
-STEPS = 4
+STEPS = 6
 """Gradients between two judgements."""
 
 PATIENCE = 3
 """Judgements without a better one after which a descent has ended."""
 
+WIDTH = 2
+"""Descents that are begun together."""
+
+TRIED = 2
+"""Judgements after which the best of those goes on alone."""
+
 _DECAY, _SQUARED_DECAY = 0.8, 0.95
 
 
-@dataclass
 class Descent:
     """One run of Adam.
 
-    Attributes:
+    Args:
         start: where it begins.
-        loss: of its start, where it is known.
-        rate: step size, as a share of each knob's range.
+
+    Attributes:
+        start: where it began.
+        judged: how often it was judged.
+        best: its best smooth loss.
     """
 
-    start: Point
-    loss: float = np.inf
-    rate: float = RATE
-    best: float = field(init=False)
-    stale: int = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        self.best = self.loss
-        self._point = np.array(self.start, dtype=np.float64)
+    def __init__(self, start: Point) -> None:
+        self.start, self.judged = start, 0
+        self.best = self._loss = np.inf
+        self._stale = 0
+        self._point = np.array(start, dtype=np.float64)
         self._first, self._second = np.zeros_like(self._point), np.zeros_like(self._point)
         self._recent: list[NDArray[np.float64]] = []
         self._taken = 0
@@ -65,7 +69,7 @@ class Descent:
     @property
     def ended(self) -> bool:
         """Whether it no longer gets better."""
-        return self.stale >= PATIENCE
+        return self._stale >= PATIENCE
 
     def propose(self, batch: int) -> Proposal:
         """The next point whose gradient, or whose score, it needs.
@@ -80,14 +84,20 @@ class Descent:
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
         """Take a step, or a judgement."""
         if proposal.batch is None:
-            self._recent.clear()
-            better = not outcome.failed and outcome.loss < self.best
-            self.stale = 0 if better else self.stale + 1
-            self.best = min(self.best, outcome.loss)
+            self._judge(outcome)
         elif outcome.gradient is None or not any(outcome.gradient):
-            self.stale = PATIENCE  # no way on from here
+            self._stale = PATIENCE  # no way on from here
         else:
             self._step(np.array(outcome.gradient))
+
+    def _judge(self, outcome: Outcome) -> None:
+        """The smooth loss may go on falling for long before an answer is right: either will do."""
+        self._recent.clear()
+        self.judged += 1
+        smooth = smooth_loss(outcome)
+        better = outcome.loss < self._loss or smooth < self.best
+        self._stale = 0 if better else self._stale + 1
+        self._loss, self.best = min(self._loss, outcome.loss), min(self.best, smooth)
 
     def _step(self, gradient: NDArray[np.float64]) -> None:
         """Algorithm 1 of Adam's paper, kept inside the cube."""
@@ -96,8 +106,73 @@ class Descent:
         self._second += (1 - _SQUARED_DECAY) * (gradient**2 - self._second)
         mean = self._first / (1 - _DECAY**self._taken)
         size = np.sqrt(self._second / (1 - _SQUARED_DECAY**self._taken))
-        self._point = np.clip(self._point - self.rate * mean / (size + 1e-12), 0.0, 1.0)
+        self._point = np.clip(self._point - RATE * mean / (size + 1e-12), 0.0, 1.0)
         self._recent.append(self._point)
+
+
+def smooth_loss(outcome: Outcome) -> float:
+    """The smooth loss, where there is one; else the loss."""
+    return outcome.loss if math.isnan(outcome.smooth) else outcome.smooth
+
+
+class Descents:
+    """Several descents: two begun together, of which the better goes on, and so again from new points.
+
+    The first begins at the first point that was offered, whatever its loss: among known points that is the
+    most neutral merge, from which every model's share can grow. The others begin at the best point that is
+    not near the beginning of another.
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[tuple[float, Point]] = []
+        self._used: list[Point] = []
+        self._running: list[Descent] = []
+        self._out: list[tuple[Proposal, Descent]] = []
+        self._batch = 0
+
+    def offer(self, point: Point, loss: float) -> None:
+        """Make known a point where a descent may begin."""
+        self._starts.append((loss, point))
+
+    def propose(self) -> Proposal | None:
+        """The next step of a descent that waits for nothing, or of a new one; ``None`` without a start."""
+        self._running = [descent for descent in self._running if not descent.ended]
+        if len(self._running) == WIDTH and all(descent.judged >= TRIED for descent in self._running):
+            self._running = [min(self._running, key=lambda descent: descent.best)]
+        if not self._running:
+            for _ in range(WIDTH):
+                self._begin()
+        idle = [run for run in self._running if all(run is not owner for _, owner in self._out)]
+        descent = min(idle, key=lambda run: run.judged, default=None) or self._begin()
+        if descent is None:
+            return None
+        proposal = descent.propose(self._batch)
+        self._batch += proposal.batch is not None
+        self._out.append((proposal, descent))
+        return proposal
+
+    def tell(self, proposal: Proposal, outcome: Outcome) -> bool:
+        """Pass an outcome on to the descent that asked for it; whether there is one."""
+        for place, (asked, descent) in enumerate(self._out):
+            if asked == proposal:
+                del self._out[place]
+                descent.tell(proposal, outcome)
+                return True
+        return False
+
+    def _begin(self) -> Descent | None:
+        """A new descent, if there is a point to begin at."""
+        open_starts = [entry for entry in self._starts if self._is_new(entry[1])]
+        if not open_starts:
+            return None
+        start = min(open_starts)[1] if self._used else open_starts[0][1]
+        self._used.append(start)
+        self._running.append(Descent(start))
+        return self._running[-1]
+
+    def _is_new(self, point: Point) -> bool:
+        """Whether it is further than a step from every beginning so far."""
+        return all(max(abs(x - y) for x, y in zip(point, used, strict=True)) > RATE for used in self._used)
 
 
 class GradientSearch:
@@ -113,13 +188,10 @@ class GradientSearch:
         self._generator = np.random.Generator(np.random.PCG64(settings.seed))
         known = [Proposal(point, f"known: {name}") for name, point in problem.known]
         known.append(Proposal(problem.start, "start"))
-        strangers = max(2, *problem.choices) if problem.choices else 2
-        self._first = [*known, *(Proposal(self._random(number), "random") for number in range(strangers))]
+        self._strangers = max(2, *problem.choices) if problem.choices else 2
+        self._first = [*known, *(self._stranger(number) for number in range(self._strangers))]
         self._first.reverse()
-        self._starts: list[tuple[float, Point]] = []
-        self._running: list[Descent] = []
-        self._out: list[tuple[Proposal, Descent]] = []
-        self._batch = 0
+        self._descents = Descents()
 
     def ask(self, count: int = 1, pending: Sequence[Proposal] = ()) -> Sequence[Proposal]:  # noqa: ARG002
         """The known points; then the next step of every descent that is not waiting for one."""
@@ -127,38 +199,25 @@ class GradientSearch:
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
         """Pass an outcome on to the descent that asked for it."""
-        for place, (asked, descent) in enumerate(self._out):
-            if asked == proposal:
-                del self._out[place]
-                descent.tell(proposal, outcome)
-                return
-        self._starts.append((outcome.loss, proposal.point))
+        if not self._descents.tell(proposal, outcome):
+            self._descents.offer(proposal.point, smooth_loss(outcome))
 
     def _ask(self) -> Proposal:
         if self._first:
             return self._first.pop()
-        self._running = [descent for descent in self._running if not descent.ended]
-        idle = [run for run in self._running if all(run is not owner for _, owner in self._out)]
-        descent = idle[0] if idle else self._begin()
-        proposal = descent.propose(self._batch)
-        self._batch += proposal.batch is not None
-        self._out.append((proposal, descent))
+        proposal = self._descents.propose()
+        if proposal is None:
+            self._strangers += 1
+            return self._stranger(self._strangers)
         return proposal
 
-    def _begin(self) -> Descent:
-        """A new descent, from the best point that none began at; from a random one if there is none."""
-        self._starts.sort()
-        loss, start = self._starts.pop(0) if self._starts else (np.inf, self._random(self._batch))
-        self._running.append(Descent(start, loss))
-        return self._running[-1]
-
-    def _random(self, number: int) -> Point:
+    def _stranger(self, number: int) -> Proposal:
         """A uniform point; choices, which no gradient moves, are taken in turn."""
         point = self._generator.random(self._problem.dimensions).tolist()
         for place, count in enumerate(self._problem.choices):
             if count:
                 point[place] = (number % count + 0.5) / count
-        return tuple(point)
+        return Proposal(tuple(point), "random")
 
 
 register_algorithm(
