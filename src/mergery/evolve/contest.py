@@ -11,7 +11,7 @@ from mergery.evolve.builders import stored
 from mergery.evolve.references import task_arithmetic, uniform
 from mergery.evolve.report import Contestant
 from mergery.evolve.session import Session
-from mergery.evolve.space import Candidate
+from mergery.evolve.space import Candidate, SearchSpace
 from mergery.recipe import Recipe
 
 __all__ = ["contestants"]
@@ -21,12 +21,17 @@ def contestants(session: Session, recipe: Recipe) -> tuple[Contestant, tuple[Con
     """Ask the written model and its ingredients the items of the search and of the test.
 
     Returns:
-        The model, as stock transformers loads it; then the base, the parents in the recipe's order, their
+        The model, as stock transformers loads it; then the base, the parents in the search's order, their
         plain average, and task arithmetic at the scale that is best on the items that the search saw.
     """
-    refs = sorted(recipe.models, key=lambda ref: ref != recipe.base_model)
+    checked = session.checked
+    # a method without a base, or one model less, would hide what others were made of
+    starts = checked.space.starts if isinstance(checked.space, SearchSpace) else (recipe,)
+    bases = [start.base_model for start in starts if start.base_model is not None]
+    refs = dict.fromkeys(ref for start in starts for ref in start.models)
     ingredients = [
-        _stored(session, str(ref), "base" if ref == recipe.base_model else "parent", ref) for ref in refs
+        _stored(session, str(ref), "base" if ref in bases else "parent", ref)
+        for ref in sorted(refs, key=lambda ref: ref not in bases)
     ]
     best = _stored(session, "best", "best", ModelRef(str(session.home.model)))
     return best, (*ingredients, *_plain(session))

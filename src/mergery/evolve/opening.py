@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 
+from mergery.checkpoint import ModelRef
 from mergery.errors import RecipeError
 from mergery.evolve.algorithms import AlgorithmKind, Problem, get_algorithm
 from mergery.evolve.confirm import confirm_cost
@@ -68,6 +69,14 @@ class Search:
         search, confirming, test = exams(tasks, racing=racing, objectives=settings.objectives)
         return cls(spec, space, kind, search, confirming, test, racing, plain_merges(space) if plain else ())
 
+    def __post_init__(self) -> None:
+        short = 0 if self.budget.items is None else len(self.exam) - self.budget.items
+        if short > 0:
+            raise RecipeError(
+                f"search.budget: {self.spec.search.budget} item evaluations leave none for trials",
+                fix=f"give {short} more" + (", fewer finalists, or confirm: 0" if self.confirm else ""),
+            )
+
     @property
     def problem(self) -> Problem:
         """What the algorithm is told of the space and of the exam."""
@@ -81,16 +90,17 @@ class Search:
         return self.space.recipe(self.space.decode(self.space.start))
 
     @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """Every model that candidates are made of, whatever their method, each once."""
+        starts = self.space.starts if isinstance(self.space, SearchSpace) else (self.start,)
+        return tuple(dict.fromkeys(ref for start in starts for ref in start.models))
+
+    @property
     def budget(self) -> Budget:
         """What trials may cost: the search's budget, less what is kept for the finalists."""
         items, trials = self.spec.search.budget, self.spec.search.trials
         if items is not None and self.confirm is not None:
             items -= confirm_cost(self.spec.search.finalists, self.confirm.ends)
-            if items < len(self.exam):
-                raise RecipeError(
-                    f"search.budget: {self.spec.search.budget} item evaluations leave none for trials",
-                    fix=f"give {len(self.exam) - items} more, fewer finalists, or confirm: 0",
-                )
         return Budget(items, trials)
 
     def identity(self, inputs: str) -> str:

@@ -41,7 +41,7 @@ class Session:
     def __init__(self, checked: Search, home: Home, *, device: str) -> None:
         self.checked, self.home, self.device = checked, home, device
         check_launcher(checked.spec.search, device)
-        self._inputs = inputs_digest(checked.start.models)
+        self._inputs = inputs_digest(checked.models)
         self._posting = Posting.of(checked, self._inputs)
         self._builder = self._posting.builder(device)
         for exam in (checked.exam, checked.confirm, checked.test):

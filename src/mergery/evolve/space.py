@@ -15,7 +15,7 @@ from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.errors import RecipeError
 from mergery.evolve.algorithms.api import Point, Problem
 from mergery.evolve.groups import Named, coarser, depth_of
-from mergery.evolve.knobs import Knob, Range, grouped, open_knobs, resolve
+from mergery.evolve.knobs import Knob, Path, Range, grouped, open_knobs, resolve
 from mergery.methods import MergeMethod, get_method
 from mergery.recipe import Recipe
 from mergery.recipe.border import place
@@ -148,10 +148,9 @@ class SearchSpace:
         return (*method, *((knob.whole.low, knob.whole.high) for knob in self.knobs for _ in knob.names))
 
     @property
-    def models(self) -> tuple[ModelRef, ...]:
-        """Every model that a recipe of the space reads, whatever its method, each once."""
-        starts = (self.recipe(self.decode(self.start_of(method))) for method in self.methods)
-        return tuple(dict.fromkeys(ref for recipe in starts for ref in recipe.models))
+    def starts(self) -> tuple[Recipe, ...]:
+        """The recipe with which the search begins, for each method."""
+        return tuple(self.recipe(self.decode(self.start_of(method))) for method in self.methods)
 
     @property
     def start(self) -> Point:
@@ -260,11 +259,14 @@ class SearchSpace:
         """Plain merges in this space: each method as it begins, averages, sums, each model alone."""
         for method in self.methods if self._open else ():
             yield f"{method} as it is", self.start_of(method)
-        weights = {knob.path: knob for knob in self.knobs if _is_weight(knob.path)}
-        base = self.skeleton.get("base_model")
-        models = enumerate(cast(Sequence[Mapping[str, object]], self.skeleton.get("models") or ()))
-        listed = {("models", index, "parameters", "weight"): entry["model"] for index, entry in models}
-        experts = {path: model for path, model in listed.items() if path in weights or model != base}
+        weights = [knob.path for knob in self.knobs if _is_weight(knob.path)]
+        experts: dict[Path, object] = {}
+        for index, entry in enumerate(
+            cast(Sequence[Mapping[str, object]], self.skeleton.get("models") or ())
+        ):
+            path: Path = ("models", index, "parameters", "weight")
+            if path in weights or entry["model"] != self.skeleton.get("base_model"):
+                experts[path] = entry["model"]
         # a model of fixed weight would be part of every one of these merges
         if len(experts) < 2 or any(path not in weights for path in experts):
             return
@@ -280,7 +282,7 @@ class SearchSpace:
                 seen.append(point)
                 yield name, point
 
-    def _weighted(self, weights: Mapping[tuple[str | int, ...], float]) -> Point | None:
+    def _weighted(self, weights: Mapping[Path, float]) -> Point | None:
         """The start, by the first method that takes weights, with these; ``None`` if a range has no room."""
         able = (
             method
@@ -321,7 +323,9 @@ def _methods(recipe: Mapping[str, object], where: str) -> tuple[MergeMethod, ...
 def _fit(data: dict[str, Any], method: MergeMethod) -> None:
     """Make plain data a recipe of one of the methods it may have: what that one does not take goes."""
     data["merge_method"] = method.name
-    if method.base == "forbidden":
+    averages = method.base == "optional" and not method.on_task_vectors(True)
+    listed = [holder.get("model") for _, holder in _holders(data)]
+    if method.base == "forbidden" or (averages and data.get("base_model") not in listed):
         data.pop("base_model", None)
     for _, holder in _holders(data):
         if isinstance(holder.get("parameters"), dict):
@@ -343,7 +347,7 @@ def _check_names(recipe: Mapping[str, object], methods: Sequence[MergeMethod], w
                 methods[0].parameter(name, where=spot)
 
 
-def _holders(data: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+def _holders(data: object, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Everything in a recipe that may have parameters, with the way to it."""
     if isinstance(data, Mapping):
         yield path, data
@@ -353,7 +357,7 @@ def _holders(data: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[t
                 yield from _holders(entry, (*path, key, index))
 
 
-def _is_weight(path: tuple[str | int, ...]) -> bool:
+def _is_weight(path: Path) -> bool:
     return path[0] == "models" and path[-1] == "weight"
 
 

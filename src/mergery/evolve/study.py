@@ -91,9 +91,11 @@ class Study:
         self._references, self._racing = references, racing
         self._trials: list[Trial] = []
         self._pending: dict[int, Proposal] = {}
+        self._races: dict[int, Race | None] = {}
         self._stillborn: deque[Finished] = deque()
         self._told = 0
         self._best: NDArray[np.float32] | None = None
+        self._full = False
 
     def run(self, budget: Budget, progress: Callable[[Progress], None] | None = None) -> tuple[Trial, ...]:
         """Try recipes until the budget is spent; what the record holds already counts.
@@ -109,15 +111,14 @@ class Study:
             StudyError: if the record is not what this algorithm asks for.
         """
         self._replay()
-        for number in self._pending:
-            self._submit(number)
+        left = deque(self._pending)  # out when the run before this one was cut short
         clock = _Clock(self._spent(), len(self._trials) - len(self._pending))
         while True:
-            while len(self._pending) < self._launcher.slots and self._may_ask(budget):
-                proposal = self._propose(len(self._trials))
-                if proposal is None:
+            while len(self._pending) - len(left) < self._launcher.slots:
+                if left:
+                    self._submit(left.popleft())
+                elif not self._begin(budget):
                     break
-                self._begin(proposal)
             if not self._pending:
                 return tuple(self._trials)
             with clock.waiting():
@@ -141,8 +142,7 @@ class Study:
                     fix="continue with the versions of mergery, cmaes, scipy and numpy that began the "
                     "search, or begin anew in another directory",
                 )
-            self._pending[trial.number] = proposal
-            self._trials.append(trial)
+            self._enter(trial, proposal)
         for end in ends[self._told :]:
             self._tell(end, self._remembered(end))
 
@@ -160,25 +160,47 @@ class Study:
         return asked[0] if asked else None
 
     def _may_ask(self, budget: Budget) -> bool:
-        if budget.trials is not None and len(self._trials) >= budget.trials:
+        if self._full or (budget.trials is not None and len(self._trials) >= budget.trials):
             return False
         if budget.items is None:
             return budget.trials is not None
-        return self._spent() + (len(self._pending) + 1) * len(self._exam) <= budget.items
+        return self._left(budget.items) >= len(self._exam)
 
-    def _begin(self, proposal: Proposal) -> None:
-        """Write down a new trial, and send it out."""
+    def _left(self, items: int) -> int:
+        """Item evaluations that are neither spent nor kept for trials that are out."""
+        return items - self._spent() - sum(self._price(proposal) for proposal in self._pending.values())
+
+    def _price(self, proposal: Proposal) -> int:
+        """Item evaluations that a trial takes at most."""
+        if proposal.batch is None:
+            return len(self._exam)
+        return GRADIENT_COST * sum(len(part.items) for part in self._exam.batch(proposal.batch))
+
+    def _begin(self, budget: Budget) -> bool:
+        """Ask for a new trial, write it down and send it out, if there is one and the budget allows it."""
+        proposal = self._propose(len(self._trials)) if self._may_ask(budget) else None
+        if proposal is None:
+            return False
+        if budget.items is not None and self._price(proposal) > self._left(budget.items):
+            # what was asked for is never forgotten while a search runs: a larger budget asks for it again
+            self._full = True
+            return False
         genome = self._space.decode(proposal.point) if proposal.point else None
         trial = Trial(len(self._trials), genome, proposal.origin, asked_after=self._told)
         with suppress(RecipeError):  # it fails when it is its turn
             trial = replace(trial, recipe=self._candidate(trial).recipe.digest)
         self._record.begin(trial)
+        self._enter(trial, proposal)
+        self._submit(trial.number)
+        return True
+
+    def _enter(self, trial: Trial, proposal: Proposal) -> None:
+        """Take a trial in; its rival is who is best when it is asked for, however often it is sent out."""
         self._trials.append(trial)
         self._pending[trial.number] = proposal
-        self._submit(trial.number)
+        self._races[trial.number] = Race(self._best) if self._racing else None
 
     def _submit(self, number: int) -> None:
-        race = Race(self._best) if self._racing else None
         proposal = self._pending[number]
         try:
             candidate = self._candidate(self._trials[number])
@@ -186,7 +208,7 @@ class Study:
             self._stillborn.append(Finished(number, failure=problem.message))
         else:
             genome = self._trials[number].genome
-            self._launcher.submit(Job(number, candidate, race, genome, proposal.batch))
+            self._launcher.submit(Job(number, candidate, self._races[number], genome, proposal.batch))
 
     def _candidate(self, trial: Trial) -> Candidate:
         if trial.genome is None:
@@ -235,6 +257,7 @@ class Study:
     def _tell(self, trial: Trial, examined: Examined | None) -> None:
         """Tell the algorithm, and keep the best candidate's losses for the race."""
         proposal = self._pending.pop(trial.number)
+        del self._races[trial.number]
         self._told += 1
         losses = np.empty(0, np.float32) if examined is None else self._exam.losses(examined.outcomes)
         if trial.whole and (self._best is None or _mean(losses) < _mean(self._best)):

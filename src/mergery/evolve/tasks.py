@@ -43,11 +43,19 @@ def load_tasks(specs: Mapping[str, TaskSpec]) -> tuple[Task, ...]:
     """Read the tasks' items.
 
     Raises:
-        DataError: if a file cannot be used, or an item stands in two sets of one task or of two.
+        DataError: if a file cannot be used, an item stands in two sets of one task or of two, or some tasks
+            hold items back and some do not.
     """
     tasks = tuple(
         _load(name, spec, f"tasks.{name}" if len(specs) > 1 else name) for name, spec in specs.items()
     )
+    without = [task.name for task in tasks if task.confirm is None]
+    if without and len(without) < len(tasks):
+        raise DataError(
+            f"tasks.{without[0]}.confirm: nothing is held back here, so finalists would not be asked what "
+            "other tasks hold back",
+            fix="write confirm: 0 in all tasks, or in none",
+        )
     for task in tasks:
         for other in tasks:
             disjoint(task.search, other.test)
@@ -77,6 +85,7 @@ def exams(tasks: tuple[Task, ...], *, racing: bool, objectives: bool) -> tuple[E
 def _load(name: str, spec: TaskSpec, where: str) -> Task:
     evaluator = get_evaluator(spec.evaluator, where=f"{where}.evaluator")
     validation, test = load_items(spec.validation), load_items(spec.test)
+    disjoint(validation, test)  # before it is divided, so that the error counts what the file holds
     if isinstance(spec.confirm, Path):
         return Task(name, evaluator, validation, load_items(spec.confirm), test, spec.weight)
     search, confirm = _divide(validation, spec.confirm)

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import random
-from pathlib import Path
-
 import pytest
 
-WORDS = "the cat dog bird sees has takes one two three four five and or but a b c d . ?".split()  # noqa: SIM905
-
-
-def write_items(path: Path, count: int, seed: int) -> Path:
-    dice = random.Random(seed)
-    seen: dict[str, str] = {}
-    while len(seen) < count:
-        seen[" ".join(dice.choice(WORDS) for _ in range(dice.randint(5, 9)))] = " " + dice.choice(WORDS[:6])
-    path.write_text("".join(json.dumps({"prompt": p, "answer": a}) + "\n" for p, a in seen.items()))
-    return path
+from unit.evolve.formulas import write_items
 
 
 @pytest.fixture

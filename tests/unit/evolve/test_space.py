@@ -240,10 +240,22 @@ def test_methods_alone_are_a_search():
     assert [space.decode(point) for _, point in space.problem.known] == [("ties",), ("model_stock",)]
 
 
-def test_all_models_count_whatever_the_method():
+def test_each_method_begins_with_its_own_models():
     data = choice("task_analogy", "ties") | {"models": [{"model": name} for name in "abc"]}
     data["parameters"] = {"lambda": {}}
-    assert sorted(str(ref) for ref in SearchSpace.open(data).models) == ["a", "b", "c", "zoo/base"]
+    starts = SearchSpace.open(data).starts
+    assert [sorted(str(ref) for ref in start.models) for start in starts] == [
+        ["a", "b", "c"],
+        ["a", "b", "c", "zoo/base"],
+    ]
+
+
+def test_a_method_that_averages_leaves_a_base_out_that_is_not_listed():
+    data = choice("linear", "nuslerp", "ties")
+    space = SearchSpace.open(data)
+    assert [start.base_model is None for start in space.starts] == [True, False, False]
+    data["models"].append({"model": "zoo/base"})
+    assert [str(start.base_model) for start in SearchSpace.open(data).starts] == ["zoo/base"] * 3
 
 
 METHOD = r"recipe\.merge_method"
