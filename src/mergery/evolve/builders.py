@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.engine.live import LiveMerge
 from mergery.engine.stock import load_stock
+from mergery.evolve.paths.runtime import LivePaths
 from mergery.evolve.space import Candidate
 from mergery.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["MergeBuilder", "StoredBuilder", "stored"]
+__all__ = ["MergeBuilder", "PathBuilder", "StoredBuilder"]
 
 
 class MergeBuilder:
@@ -35,9 +37,41 @@ class MergeBuilder:
         """Of the directory that the result's tokenizer comes from."""
         return self.live.tokenizer
 
+    @property
+    def model(self) -> PreTrainedModel:
+        """The live model, whatever it holds."""
+        return self.live.model
+
     def build(self, candidate: Candidate) -> PreTrainedModel:
         """Fill the live model with a candidate's merge."""
         return self.live.build(candidate.recipe)
+
+
+class PathBuilder:
+    """Strings the layers of several models together; their weights are in memory once.
+
+    Args:
+        models: whose layers; the first is the donor.
+        device: where they live.
+    """
+
+    def __init__(self, models: Sequence[ModelRef | Recipe], *, device: str = "cpu") -> None:
+        self.live = LivePaths(models, device=device)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The donor's."""
+        return self.live.tokenizer
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The donor."""
+        return self.live.donor
+
+    def build(self, candidate: Candidate) -> PreTrainedModel:
+        """A model of a candidate's path."""
+        assert candidate.path is not None
+        return self.live.build(candidate.path)
 
 
 class StoredBuilder:
@@ -59,8 +93,3 @@ class StoredBuilder:
     def build(self, candidate: Candidate) -> PreTrainedModel:  # noqa: ARG002
         """The model, as it was loaded."""
         return self._model
-
-
-def stored(model: ModelRef) -> Candidate:
-    """A model as it is, as a candidate."""
-    return Candidate(Recipe.from_dict({"merge_method": "passthrough", "models": [{"model": str(model)}]}))

@@ -5,11 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergery.evaluate import Direction
 from mergery.evolve.trial import Trial
 
-__all__ = ["draw"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["blank", "draw", "save"]
+
+
+def blank(width: float, height: float) -> Figure:
+    """A figure to draw in, in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, never half of it."""
+    part = path.with_name(f".{path.stem}.partial.png")
+    # no creation date and no version, so that equal searches give equal pictures
+    figure.savefig(part, dpi=120, metadata={"Software": None})
+    part.replace(path)
 
 
 def draw(
@@ -24,25 +46,28 @@ def draw(
         metric: what the score is, for the axis.
         references: name to score of the base and the other ingredients.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(8, 5)
     axes = figure.add_subplot()
-    done = [(trial.number + 1, trial.score) for trial in trials if trial.score is not None]
-    numbers = [number for number, _ in done]
-    scores = [score for _, score in done]
-    axes.scatter(numbers, scores, s=8, color="0.6", label="trial")
-    better = max if direction == "maximize" else min
-    best = list(accumulate(scores, better))
-    axes.step(numbers, best, where="post", color="tab:red", label="best so far")
+    asked = [trial for trial in trials if trial.score is not None and trial.gradient is None]
+    whole = [trial for trial in asked if trial.whole]
+    for some, color, label in (
+        ([trial for trial in asked if not trial.whole], "0.8", "given up (estimate)"),
+        (whole, "0.5", "trial"),
+    ):
+        if some:
+            axes.scatter(
+                [trial.number + 1 for trial in some],
+                [trial.score or 0.0 for trial in some],
+                s=8,
+                color=color,
+                label=label,
+            )
+    scores = [trial.score for trial in whole if trial.score is not None]
+    best = list(accumulate(scores, max if direction == "maximize" else min))
+    axes.step([trial.number + 1 for trial in whole], best, where="post", color="tab:red", label="best so far")
     for index, (name, score) in enumerate(references.items()):
         axes.axhline(score, color=f"C{index % 10}", linestyle="--", linewidth=1, label=name)
     axes.set_xlabel("trial")
     axes.set_ylabel(f"{metric} on the validation items")
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
-    part = path.with_name(f".{path.stem}.partial.png")
-    # no creation date and no version, so that equal searches give equal pictures
-    figure.savefig(part, dpi=120, metadata={"Software": None})
-    part.replace(path)
+    save(figure, path)

@@ -7,11 +7,10 @@ from contextlib import suppress
 
 from mergery.checkpoint import ModelRef
 from mergery.errors import RecipeError
-from mergery.evolve.builders import stored
 from mergery.evolve.references import task_arithmetic, uniform
 from mergery.evolve.report import Contestant
 from mergery.evolve.session import Session
-from mergery.evolve.space import Candidate, SearchSpace
+from mergery.evolve.space import Candidate, SearchSpace, stored
 from mergery.recipe import Recipe
 
 __all__ = ["contestants"]
@@ -48,6 +47,8 @@ def _stored(session: Session, name: str, role: str, model: ModelRef) -> Contesta
 def _plain(session: Session) -> Iterator[Contestant]:
     """Merges without a search; those that cannot be made of these models are left out."""
     checked = session.checked
+    if not isinstance(checked.space, SearchSpace):
+        return
     average = uniform(checked.space)
     if average is not None:
         yield from _merged(session, "uniform average", average)

@@ -18,8 +18,8 @@ __all__ = ["Home", "write_whole"]
 _ENDS = ("trials", "budget")
 """What may grow when a search goes on."""
 
-_FREE = (*_ENDS, "workers", "launcher", "timeout")
-"""What may change when a search goes on: how long it is, and where its trials run."""
+_FREE = (*_ENDS, "workers", "launcher", "timeout", "preference")
+"""What may change when a search goes on: how long it is, where its trials run, what is picked."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Home:
         OUT/model/                its model
         OUT/report.json           what it scores
         OUT/search.png            how it was found
+        OUT/sensitivity.png       what mattered
+        OUT/front/                the recipes that no other beats, of a search for several objectives
+        OUT/front.json            what they score
+        OUT/front.png             the same as a picture
 
     Attributes:
         out: the directory that the user named.
@@ -76,6 +80,26 @@ class Home:
     def chart(self) -> Path:
         """How it was found."""
         return self.out / "search.png"
+
+    @property
+    def sensitivity(self) -> Path:
+        """What mattered."""
+        return self.out / "sensitivity.png"
+
+    @property
+    def front(self) -> Path:
+        """The recipes that no other beats."""
+        return self.out / "front"
+
+    @property
+    def front_file(self) -> Path:
+        """What they score."""
+        return self.out / "front.json"
+
+    @property
+    def front_chart(self) -> Path:
+        """The same as a picture."""
+        return self.out / "front.png"
 
     def check(self, spec: SearchSpec, size: int = 0) -> None:
         """Make sure that ``out`` can be made, or is this search's own. Touches nothing.

@@ -11,6 +11,8 @@ from mergery.errors import RecipeError
 from mergery.evolve.algorithms import AlgorithmKind, Problem, get_algorithm
 from mergery.evolve.confirm import confirm_cost
 from mergery.evolve.exam import Exam
+from mergery.evolve.objectives import check_objectives
+from mergery.evolve.paths.space import PathSpace, open_paths
 from mergery.evolve.references import plain_merges
 from mergery.evolve.search import SearchSpec
 from mergery.evolve.space import Candidate, SearchSpace
@@ -38,7 +40,7 @@ class Search:
     """
 
     spec: SearchSpec
-    space: SearchSpace
+    space: SearchSpace | PathSpace
     kind: AlgorithmKind
     exam: Exam
     confirm: Exam | None
@@ -57,9 +59,12 @@ class Search:
         for name in ("population", "sigma"):
             if getattr(settings, name) is not None and name not in kind.settings:
                 raise RecipeError(f"search.{name}: {kind.name} has no {name}", fix=f"remove {name}")
-        racing = kind.frugal if settings.racing is None else settings.racing
+        if settings.objectives or settings.preference is not None:
+            check_objectives(settings, kind, tuple(spec.tasks))
+        # who is worse in one objective may be better in another: several are not raced
+        racing = kind.frugal and not settings.objectives if settings.racing is None else settings.racing
         tasks = load_tasks(spec.tasks)
-        space = SearchSpace.open(spec.recipe)
+        space = SearchSpace.open(spec.recipe) if spec.paths is None else open_paths(spec.paths)
         plain = kind.frugal if settings.references is None else settings.references
         if kind.gradients and not all(task.evaluator.soft for task in tasks):
             raise RecipeError(
@@ -67,7 +72,7 @@ class Search:
                 fix="choose another algorithm, or the evaluator exact_match or likelihood",
             )
         search, confirming, test = exams(tasks, racing=racing, objectives=settings.objectives)
-        return cls(spec, space, kind, search, confirming, test, racing, plain_merges(space) if plain else ())
+        return cls(spec, space, kind, search, confirming, test, racing, _references(space) if plain else ())
 
     def __post_init__(self) -> None:
         short = 0 if self.budget.items is None else len(self.exam) - self.budget.items
@@ -81,13 +86,16 @@ class Search:
     def problem(self) -> Problem:
         """What the algorithm is told of the space and of the exam."""
         soft = all(section.evaluator.soft for section in self.exam.sections)
+        soft = soft and isinstance(self.space, SearchSpace)
         count = len(self.exam.directions)
-        return replace(self.space.problem, objectives=count, gradients=soft and count == 1)
+        return replace(
+            self.space.problem, objectives=count, gradients=soft and count == 1 and self.spec.search.gradients
+        )
 
     @property
     def start(self) -> Recipe:
         """Where the search begins."""
-        return self.space.recipe(self.space.decode(self.space.start))
+        return self.space.candidate(self.space.decode(self.space.problem.start)).recipe
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
@@ -108,7 +116,14 @@ class Search:
         settings = self.spec.search
         parts = [
             self.space.identity,
-            [self.kind.name, settings.seed, settings.population, settings.sigma, self.racing],
+            [
+                self.kind.name,
+                settings.seed,
+                settings.population,
+                settings.sigma,
+                self.racing,
+                settings.gradients,
+            ],
             [reference.candidate.recipe.digest for reference in self.references],
             [self.exam.identity, self.test.identity],
             inputs,
@@ -120,3 +135,8 @@ class Search:
         if trial.genome is None:
             return self.references[trial.number].candidate
         return self.space.candidate(trial.genome)
+
+
+def _references(space: SearchSpace | PathSpace) -> tuple[Reference, ...]:
+    """What is tried first: plain merges, where the search merges at all."""
+    return plain_merges(space) if isinstance(space, SearchSpace) else ()

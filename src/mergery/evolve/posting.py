@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from mergery.checkpoint import Checkpoint
 from mergery.errors import CheckpointError
-from mergery.evolve.builders import MergeBuilder
+from mergery.evolve.builders import MergeBuilder, PathBuilder
 from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.launchers.worker import Place
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.opening import Search
+from mergery.evolve.paths.space import PathSpace
 from mergery.evolve.slopes import Slopes
 from mergery.evolve.space import SearchSpace
 from mergery.recipe import Recipe
@@ -26,14 +27,16 @@ class Posting:
 
     Attributes:
         start: any recipe of the models.
-        space: where the search looks, if gradients are wanted.
+        space: where the search looks.
+        gradients: whether they are wanted.
         exam: what candidates are asked.
         inputs: digest of the models' content.
         state: of the models' files, by their sizes and times, which is quick to look at.
     """
 
     start: Recipe
-    space: SearchSpace | None
+    space: SearchSpace | PathSpace
+    gradients: bool
     exam: Exam
     inputs: str
     state: str
@@ -41,16 +44,20 @@ class Posting:
     @classmethod
     def of(cls, checked: Search, inputs: str) -> Posting:
         """The posting of a search whose models have this digest."""
-        space = checked.space if checked.problem.gradients else None
-        return cls(checked.start, space, checked.exam, inputs, _state(checked.start))
+        gradients = checked.problem.gradients
+        return cls(checked.start, checked.space, gradients, checked.exam, inputs, _state(checked.start))
 
-    def builder(self, device: str) -> MergeBuilder:
-        """What merges candidates on a device."""
+    def builder(self, device: str) -> MergeBuilder | PathBuilder:
+        """What builds candidates on a device."""
+        if isinstance(self.space, PathSpace):
+            return PathBuilder(self.space.models, device=device)
         return MergeBuilder(self.start, device=device)
 
-    def examiner(self, builder: MergeBuilder, ledger: Ledger) -> Examiner:
+    def examiner(self, builder: MergeBuilder | PathBuilder, ledger: Ledger) -> Examiner:
         """Who asks candidates the exam."""
-        slopes = Slopes(builder.live, self.space) if self.space else None
+        slopes = None
+        if self.gradients and isinstance(builder, MergeBuilder) and isinstance(self.space, SearchSpace):
+            slopes = Slopes(builder.live, self.space)
         return Examiner(builder, self.exam, ledger, self.inputs, slopes)
 
     def __call__(self, place: Place, ledger: Ledger) -> Examiner:

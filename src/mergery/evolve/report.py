@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mergery.evaluate.intervals import Interval, bootstrap_mean, paired_bootstrap, wilson
+from mergery.evaluate import Direction
+from mergery.evaluate.intervals import Interval
 from mergery.evolve.confirm import Confirmed
 from mergery.evolve.exam import Exam
 from mergery.evolve.home import write_whole
+from mergery.evolve.sureness import score_difference, score_interval, task_difference
 from mergery.evolve.trial import Trial
 
 __all__ = ["Contestant", "Report"]
@@ -34,6 +36,11 @@ class Contestant:
     role: str
     validation: NDArray[np.float32]
     test: NDArray[np.float32]
+
+    @property
+    def label(self) -> str:
+        """A short name for pictures: ``parent japanese``."""
+        return self.name if self.role == "plain" else f"{self.role} {Path(self.name).name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +80,19 @@ class Report:
     @property
     def verdict(self) -> str:
         """One sentence: by how much the best is better than the best of the others, or that it is not."""
-        rival = self.rival
-        gain = self.difference(rival)
-        words = f"{_signed(gain.estimate)} [{_signed(gain.low)}, {_signed(gain.high)}]"
-        who = f"{rival.role} {rival.name}" if rival.role != "plain" else rival.name
-        if self.gained:
-            return f"better than {who} by {words} on the test items (95 % interval)"
-        return f"no gain over {who}: {words} on the test items (95 % interval)"
+        return _sentence(self.rival, self.difference(self.rival), self.test.direction)
+
+    @property
+    def verdicts(self) -> Mapping[str, str]:
+        """The same sentence for each task alone, against the best of the others there."""
+        found = {}
+        for number, section in enumerate(self.test.sections):
+            way = section.evaluator.direction
+            better = max if way == "maximize" else min
+            rival = better(self.others, key=lambda other: self.test.means(other.test)[number])
+            gain = task_difference(self.test, number, self.best.test, rival.test)
+            found[section.name] = _sentence(rival, gain, way)
+        return found
 
     @property
     def rival(self) -> Contestant:
@@ -89,24 +102,15 @@ class Report:
     @property
     def gained(self) -> bool:
         """Whether the best is better than every other, by an interval that excludes none."""
-        gain = self.difference(self.rival)
-        return gain.low > 0 if self.test.direction == "maximize" else gain.high < 0
+        return _is_gain(self.difference(self.rival), self.test.direction)
 
     def interval(self, contestant: Contestant) -> Interval:
         """A contestant's score on the test items, with its 95 % interval."""
-        return self._score(self.test, contestant.test)
-
-    def _score(self, exam: Exam, outcomes: NDArray[np.float32]) -> Interval:
-        """A score with its interval: Wilson's for one proportion, bootstrap for other means."""
-        if len(exam.sections) == 1 and exam.sections[0].evaluator.proportion:
-            return wilson(int(outcomes.sum()), len(outcomes))
-        return bootstrap_mean(self._weighted(exam, outcomes))
+        return score_interval(self.test, contestant.test)
 
     def difference(self, other: Contestant) -> Interval:
         """The best's test score less another's, on the same items."""
-        return paired_bootstrap(
-            self._weighted(self.test, self.best.test), self._weighted(self.test, other.test)
-        )
+        return score_difference(self.test, self.best.test, other.test)
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -118,6 +122,7 @@ class Report:
             "metric": self.metric,
             "direction": self.exam.direction,
             "verdict": self.verdict,
+            **({"verdict_by_task": dict(self.verdicts)} if len(self.test.sections) > 1 else {}),
             "best": self._contestant(self.best) | claim,
             "others": [
                 self._contestant(other) | {"best_minus_this_test": _interval(self.difference(other))}
@@ -144,17 +149,12 @@ class Report:
         """Write the report as JSON."""
         write_whole(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
-    def _weighted(self, exam: Exam, outcomes: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Outcomes such that their mean is the score."""
-        weighted: NDArray[np.float64] = exam.losses(outcomes).astype(np.float64)
-        return weighted if exam.direction == "minimize" else -weighted
-
     def _contestant(self, contestant: Contestant) -> dict[str, object]:
         data: dict[str, object] = {
             "name": contestant.name,
             "role": contestant.role,
-            "validation": _interval(self._score(self.exam, contestant.validation)),
-            "test": _interval(self._score(self.test, contestant.test)),
+            "validation": _interval(score_interval(self.exam, contestant.validation)),
+            "test": _interval(score_interval(self.test, contestant.test)),
         }
         if len(self.test.sections) > 1:
             names = [section.name for section in self.test.sections]
@@ -164,6 +164,19 @@ class Report:
 
 def _interval(interval: Interval) -> Mapping[str, float]:
     return {"score": interval.estimate, "low": interval.low, "high": interval.high}
+
+
+def _sentence(rival: Contestant, gain: Interval, way: Direction) -> str:
+    words = f"{_signed(gain.estimate)} [{_signed(gain.low)}, {_signed(gain.high)}]"
+    who = f"{rival.role} {rival.name}" if rival.role != "plain" else rival.name
+    if _is_gain(gain, way):
+        return f"better than {who} by {words} on the test items (95 % interval)"
+    return f"no gain over {who}: {words} on the test items (95 % interval)"
+
+
+def _is_gain(gain: Interval, way: Direction) -> bool:
+    """Whether a difference is one for the better, by an interval that excludes none."""
+    return gain.low > 0 if way == "maximize" else gain.high < 0
 
 
 def _signed(value: float) -> str:

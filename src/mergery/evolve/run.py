@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from mergery.recipe import Recipe
 
 if TYPE_CHECKING:
     from mergery.evolve.confirm import Confirmed
+    from mergery.evolve.front import Front
     from mergery.evolve.report import Report
     from mergery.evolve.session import Session
 
@@ -37,6 +39,7 @@ class Evolved:
         recipe_file: the best recipe's YAML.
         report_file: the report as JSON.
         chart: a picture of the search.
+        front: the recipes that no other beats; ``None`` of a search for one objective.
     """
 
     best: Recipe
@@ -47,6 +50,7 @@ class Evolved:
     recipe_file: Path
     report_file: Path
     chart: Path
+    front: Front | None = None
 
 
 def evolve(
@@ -79,6 +83,10 @@ def evolve(
         StudyError: if the directory holds another search, or every trial failed.
     """
     spec = search if isinstance(search, SearchSpec) else SearchSpec.load(search)
+    if spec.recipe and spec.paths is not None:
+        run = partial(evolve, device=device, workers=workers, launcher=launcher, progress=progress)
+        first = run(spec.weights_only(), Path(out) / "weights")
+        return run(spec.paths_with(first.best), Path(out) / "paths")
     checked = Search.open(spec.launched(workers=workers, launcher=launcher))
     home = Home(Path(out))
     home.check(checked.spec, make_plan(checked.start).bytes_written)
@@ -87,8 +95,11 @@ def evolve(
 
     with Session(checked, home, device=device) as session:
         trials = session.search(progress)
-        best, confirmed = choose(session, trials)
-        return _finish(session, trials, best, confirmed)
+        if not checked.exam.objectives:
+            best, confirmed = choose(session, trials)
+            return _finish(session, trials, best, confirmed)
+        front = choose_front(session, trials)
+        return _finish(session, trials, front.members[front.picked].trial, front.confirmed, front)
 
 
 def choose(session: Session, trials: tuple[Trial, ...]) -> tuple[Trial, Confirmed | None]:
@@ -98,10 +109,7 @@ def choose(session: Session, trials: tuple[Trial, ...]) -> tuple[Trial, Confirme
     checked = session.checked
     best = best_trial(trials, checked.exam.direction)
     if best is None:
-        raise StudyError(
-            f"{session.home.out}: all {len(trials)} trials failed, the first because {trials[0].failure}",
-            fix="narrow the ranges of the search",
-        )
+        raise _nothing(session, trials)
     if checked.confirm is None:
         return best, None
     finalists = []
@@ -113,10 +121,42 @@ def choose(session: Session, trials: tuple[Trial, ...]) -> tuple[Trial, Confirme
     return trials[confirmed.winner], confirmed
 
 
-def _finish(session: Session, trials: tuple[Trial, ...], best: Trial, confirmed: Confirmed | None) -> Evolved:
-    """Write the best recipe, its model, the report and the picture; what is there already stays."""
-    from mergery.evolve.chart import draw
+def choose_front(session: Session, trials: tuple[Trial, ...]) -> Front:
+    """The trials that no other beats in every objective, on items held back where there are some."""
+    from mergery.evolve.front import Entrant, confirm_front, front_of, spread
+    from mergery.evolve.objectives import preferences
+
+    checked = session.checked
+    settings, exam = checked.spec.search, checked.exam
+    preference = preferences(settings, tuple(checked.spec.tasks))
+    found = front_of(trials, exam)
+    if not found:
+        raise _nothing(session, trials)
+    entrants = []
+    for trial in spread(found, exam, settings.finalists, preference):
+        candidate = checked.candidate(trial)
+        entrants.append(Entrant(trial, candidate, session.examiner.recall(candidate, len(exam)).outcomes))
+    examiner = session.examine(checked.confirm) if checked.confirm else None
+    return confirm_front(entrants, exam, examiner, preference)
+
+
+def _nothing(session: Session, trials: tuple[Trial, ...]) -> StudyError:
+    return StudyError(
+        f"{session.home.out}: all {len(trials)} trials failed, the first because {trials[0].failure}",
+        fix="narrow the ranges of the search",
+    )
+
+
+def _finish(
+    session: Session,
+    trials: tuple[Trial, ...],
+    best: Trial,
+    confirmed: Confirmed | None,
+    front: Front | None = None,
+) -> Evolved:
+    """Write the best recipe, its model, the report and the pictures; what is there already stays."""
     from mergery.evolve.contest import contestants
+    from mergery.evolve.importance import importance
     from mergery.evolve.report import Report
 
     checked, home = session.checked, session.home
@@ -131,15 +171,43 @@ def _finish(session: Session, trials: tuple[Trial, ...], best: Trial, confirmed:
         merge(recipe, home.model, device=session.device)
     assert best.score is not None
     first, others = contestants(session, recipe)
-    report = Report(first, others, best.score, confirmed, trials, checked.exam, checked.test)
+    space, direction = checked.space, checked.exam.direction
+    shares = importance(space.names, space.domains, trials, direction)
+    report = Report(first, others, best.score, confirmed, trials, checked.exam, checked.test, shares)
     report.save(home.report)
-    draw(
-        home.chart,
-        trials,
-        direction=checked.exam.direction,
+    _draw(session, report)
+    if front is not None:
+        _write_front(session, front, report)
+    return Evolved(recipe, report, trials, home.out, home.model, home.best, home.report, home.chart, front)
+
+
+def _draw(session: Session, report: Report) -> None:
+    """Draw the search, and what mattered in it."""
+    from mergery.evolve.chart import draw
+    from mergery.evolve.importance import draw_sensitivity
+
+    exam, home = session.checked.exam, session.home
+    references = {other.label: exam.score(other.validation) for other in report.others}
+    draw(home.chart, report.trials, direction=exam.direction, metric=report.metric, references=references)
+    draw_sensitivity(
+        home.sensitivity,
+        session.checked.space.names,
+        report.trials,
+        report.importance,
+        direction=exam.direction,
         metric=report.metric,
-        references={
-            f"{other.role} {Path(other.name).name}": checked.exam.score(other.validation) for other in others
-        },
     )
-    return Evolved(recipe, report, trials, home.out, home.model, home.best, home.report, home.chart)
+
+
+def _write_front(session: Session, front: Front, report: Report) -> None:
+    """Ask the front the test items, which nothing is chosen by, and write it."""
+    from mergery.evolve.front_report import FrontReport
+
+    checked, home = session.checked, session.home
+    judge = session.examine(checked.test)
+    tests = tuple(judge.examine(member.candidate).outcomes for member in front.members)
+    written = FrontReport(
+        front, tests, checked.exam, checked.confirm, checked.test, checked.spec.search.preference
+    )
+    written.save(home)
+    written.draw(home.front_chart, report.trials, report.others)

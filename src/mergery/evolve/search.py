@@ -21,7 +21,7 @@ Paths are relative to the working directory, as in recipes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,9 +30,13 @@ from pydantic import Field, field_validator, model_validator
 
 from mergery.errors import RecipeError
 from mergery.evolve.algorithms.api import AlgorithmSettings
+from mergery.recipe import Recipe
 from mergery.recipe.border import Document, checked, load_yaml
 
-__all__ = ["DEFAULT_CONFIRM", "SearchSettings", "SearchSpec", "TaskSpec"]
+__all__ = ["DEFAULT_CONFIRM", "PathsSpec", "SearchSettings", "SearchSpec", "TaskSpec"]
+
+EVOLVED = "evolved"
+"""What stands, among the models of paths, for the recipe that is searched for first."""
 
 DEFAULT_CONFIRM = 0.25
 """Share of the validation items that is held back to confirm what the search found."""
@@ -52,10 +56,14 @@ class SearchSettings:
             algorithm's own choice if ``None``.
         racing: whether candidates that are clearly worse than the best are given up before they were asked
             all items; the algorithm's own choice if ``None``.
+        gradients: whether gradients may be taken, where the tasks' evaluators have them; a backward pass
+            holds a gradient of every weight and the activations of a batch.
         references: whether plain merges by other methods are tried first; the algorithm's own choice if
             ``None``.
         finalists: how many of the best candidates are asked the items held back.
         objectives: whether each task is an objective of its own; else their weighted mean is the one.
+        preference: how much each objective matters when one recipe is picked from the front, by task;
+            equally, if ``None``.
         workers: candidates asked at the same time, each in a process of its own; 1 is one for each GPU, or
             with ``ray`` as many as the cluster has room for.
         launcher: ``processes`` of this machine, or ``ray``.
@@ -70,8 +78,10 @@ class SearchSettings:
     sigma: float | None = None
     racing: bool | None = None
     references: bool | None = None
+    gradients: bool = True
     finalists: int = 8
     objectives: bool = False
+    preference: Mapping[str, float] | None = None
     workers: int = 1
     launcher: str = "processes"
     timeout: float | None = None
@@ -103,18 +113,43 @@ class TaskSpec:
 
 
 @dataclass(frozen=True)
+class PathsSpec:
+    """Where a search in path space looks.
+
+    Attributes:
+        models: whose layers run: paths, ids, or recipes as plain data; the first is the donor of everything
+            that is not a layer. ``evolved`` stands for what the file's ``recipe:`` is searched for first.
+        encoding: ``aligned`` or ``paper`` (:mod:`mergery.evolve.paths.encoding`).
+        longest: how many layers may run, as a multiple of the donor's (``aligned``).
+        repeats: how often all layers stand in a row (``paper``).
+        gains: whether layers may add more or less than they do (``aligned``).
+        search: settings in place of the file's ``search:``, where a recipe is searched for first.
+    """
+
+    models: tuple[str | Mapping[str, object], ...]
+    encoding: str = "aligned"
+    longest: float = 1.5
+    repeats: int = 3
+    gains: bool = True
+    search: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SearchSpec:
     """A search, written down.
 
     Attributes:
-        recipe: plain data in the recipe's grammar, with knobs (:mod:`mergery.evolve.space`).
+        recipe: plain data in the recipe's grammar, with knobs (:mod:`mergery.evolve.space`); empty if only
+            paths are searched.
         search: how to search.
         tasks: what counts as better, by name; a file's ``task:`` is called ``task``.
+        paths: where to look in path space, if there.
     """
 
     recipe: Mapping[str, object]
     search: SearchSettings
     tasks: Mapping[str, TaskSpec]
+    paths: PathsSpec | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> SearchSpec:
@@ -138,6 +173,7 @@ class SearchSpec:
             recipe=document.recipe,
             search=SearchSettings(**document.search.model_dump()),
             tasks={name: TaskSpec(**task.model_dump()) for name, task in tasks.items()},
+            paths=None if document.paths is None else PathsSpec(**document.paths.model_dump()),
         )
 
     def launched(self, *, workers: int | None = None, launcher: str | None = None) -> SearchSpec:
@@ -166,7 +202,28 @@ class SearchSpec:
         }
         tasks = {name: _task_data(task) for name, task in self.tasks.items()}
         named = {"task": tasks["task"]} if list(tasks) == ["task"] else {"tasks": tasks}
-        return {"recipe": dict(self.recipe), "search": search, **named}
+        where: dict[str, object] = {"recipe": dict(self.recipe)} if self.recipe else {}
+        if self.paths is not None:
+            plain = PathsSpec(())
+            written = {
+                name: value for name, value in asdict(self.paths).items() if value != getattr(plain, name)
+            }
+            where["paths"] = written | {"models": list(self.paths.models)}
+        return {**where, "search": search, **named}
+
+    def weights_only(self) -> SearchSpec:
+        """The search for the recipe alone."""
+        return replace(self, paths=None)
+
+    def paths_with(self, evolved: Recipe) -> SearchSpec:
+        """The search for the path alone, with a recipe for the model called ``evolved``."""
+        assert self.paths is not None
+        models = [evolved.to_dict() if model == EVOLVED else model for model in self.paths.models]
+        data = self.to_dict()
+        paths = {name: value for name, value in dict(data.pop("paths")).items() if name != "search"}  # type: ignore[call-overload]
+        search = dict(data["search"]) | dict(self.paths.search)  # type: ignore[call-overload]
+        data.pop("recipe", None)
+        return SearchSpec.from_dict(data | {"paths": paths | {"models": models}, "search": search})
 
     def to_yaml(self) -> str:
         """The search as text that :meth:`load` reads."""
@@ -195,8 +252,10 @@ class _Settings(Document):
     seed: int = Field(default=0, ge=0, lt=2**32)
     racing: bool | None = None
     references: bool | None = None
+    gradients: bool = True
     finalists: int = Field(default=8, ge=1)
     objectives: bool = False
+    preference: dict[str, float] | None = None
     workers: int = Field(default=1, ge=1)
     launcher: Literal["processes", "ray"] = "processes"
     timeout: float | None = Field(default=None, gt=0)
@@ -230,8 +289,18 @@ class _Task(Document):
         return value
 
 
+class _Paths(Document):
+    models: tuple[str | dict[str, object], ...] = Field(min_length=1)
+    encoding: Literal["aligned", "paper"] = "aligned"
+    longest: float = Field(default=1.5, ge=1)
+    repeats: int = Field(default=3, ge=1)
+    gains: bool = True
+    search: dict[str, object] = Field(default_factory=dict)
+
+
 class _Search(Document):
-    recipe: dict[str, object]
+    recipe: dict[str, object] = Field(default_factory=dict)
+    paths: _Paths | None = None
     search: _Settings
     task: _Task | None = None
     tasks: dict[str, _Task] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from mergery.checkpoint import ModelRef
 from mergery.evaluate.api import context_of
-from mergery.evolve.builders import MergeBuilder, StoredBuilder
+from mergery.evolve.builders import MergeBuilder, PathBuilder, StoredBuilder
 from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.fitness import inputs_digest
@@ -103,7 +103,7 @@ class Session:
         return Examiner(builder, exam, self._ledger, f"stored {inputs_digest([model])}")
 
 
-def _check_items(builder: MergeBuilder, exam: Exam | None) -> None:
+def _check_items(builder: MergeBuilder | PathBuilder, exam: Exam | None) -> None:
     """Make sure that every item can be asked."""
     for section in exam.sections if exam else ():
-        section.evaluator.prepare(builder.tokenizer, section.items, context=context_of(builder.live.model))
+        section.evaluator.prepare(builder.tokenizer, section.items, context=context_of(builder.model))

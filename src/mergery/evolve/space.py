@@ -23,7 +23,7 @@ from mergery.recipe.border import place
 if TYPE_CHECKING:
     from mergery.evolve.paths import Path as LayerPath
 
-__all__ = ["Candidate", "Domain", "Genome", "SearchSpace", "Space"]
+__all__ = ["Candidate", "Domain", "Genome", "SearchSpace", "Space", "stored"]
 
 Genome: TypeAlias = tuple[float | str, ...]
 """A point in the space: one value for every dimension, in the parameters' own units."""
@@ -45,6 +45,11 @@ class Candidate:
 
     recipe: Recipe
     path: LayerPath | None = None
+
+
+def stored(model: ModelRef) -> Candidate:
+    """A model as it is, as a candidate."""
+    return Candidate(Recipe.from_dict({"merge_method": "passthrough", "models": [{"model": str(model)}]}))
 
 
 class Space(Protocol):

@@ -239,13 +239,14 @@ class Study:
         if examined is None:
             return replace(trial, failure=finished.failure, cost=self._exam.ends[0])
         asked = len(examined.outcomes)
-        values = self._exam.values(examined.outcomes)
+        values, score = self._exam.values(examined.outcomes), self._exam.score(examined.outcomes)
         if asked < len(self._exam):
             loss = Race(self._best).estimate(self._exam.losses(examined.outcomes))
-            values = (loss if self._exam.direction == "minimize" else -loss,)
+            score = loss if self._exam.direction == "minimize" else -loss
+            values = (score,)
         return replace(
             trial,
-            score=sum(values) / len(values),
+            score=score,
             values=values,
             items=asked,
             whole=asked == len(self._exam),

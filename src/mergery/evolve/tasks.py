@@ -78,7 +78,9 @@ def exams(tasks: tuple[Task, ...], *, racing: bool, objectives: bool) -> tuple[E
         sections = [Section(task.name, task.evaluator, getattr(task, which), task.weight) for task in tasks]
         return Exam(tuple(sections), shares, objectives)
 
-    confirm = exam("confirm", CONFIRM_RUNGS) if all(task.confirm for task in tasks) else None
+    # who is worse in one objective may be better in another, so nobody leaves early
+    rungs = (1.0,) if objectives else CONFIRM_RUNGS
+    confirm = exam("confirm", rungs) if all(task.confirm for task in tasks) else None
     return exam("search", RUNGS if racing else (1.0,)), confirm, exam("test", (1.0,))
 
 

@@ -5,13 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mergery.checkpoint import ModelRef
+from mergery.checkpoint.architecture import language_stacks
+from mergery.engine import make_plan
+from mergery.errors import RecipeError
 from mergery.evolve.algorithms.api import Point, Problem
-from mergery.evolve.paths.encoding import Encoding
+from mergery.evolve.paths.encoding import AlignedEncoding, Encoding, PaperEncoding
 from mergery.evolve.paths.export import PathRecipes
-from mergery.evolve.space import Candidate, Domain, Genome
+from mergery.evolve.search import PathsSpec
+from mergery.evolve.space import Candidate, Domain, Genome, stored
 from mergery.recipe import Recipe
 
-__all__ = ["PathSpace"]
+__all__ = ["PathSpace", "open_paths"]
+
+
+def open_paths(spec: PathsSpec, *, where: str = "paths") -> PathSpace:
+    """The path space that a search file asks for; opens headers only.
+
+    Raises:
+        RecipeError: if a model is not written as one.
+        CheckpointError: if a model cannot be opened.
+    """
+    models = [
+        ModelRef.parse(model)
+        if isinstance(model, str)
+        else Recipe.from_dict(model, where=f"{where}.models[{at}]")
+        for at, model in enumerate(spec.models)
+    ]
+    depths = tuple(_depth(model) for model in models)
+    if spec.encoding == "paper":
+        return PathSpace(PaperEncoding(depths, spec.repeats), models)
+    if spec.gains:
+        return PathSpace(AlignedEncoding(depths, longest=spec.longest), models)
+    return PathSpace(AlignedEncoding(depths, None, spec.longest), models)
+
+
+def _depth(model: ModelRef | Recipe) -> int:
+    """How many layers a model has, or the result of a recipe."""
+    depths = make_plan(model if isinstance(model, Recipe) else stored(model).recipe).depths
+    stacks = language_stacks(depths)
+    if len(stacks) != 1:
+        raise RecipeError(
+            f"{model}: {len(stacks)} stacks of layers, and a path leads through one",
+            fix="name models with one stack of decoder layers",
+        )
+    return depths[stacks[0]]
 
 
 class PathSpace:
