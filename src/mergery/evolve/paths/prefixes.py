@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mergery.evolve.paths.arena import Arena
 from mergery.evolve.paths.path import Hop, Path
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class PrefixStates:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._arena = Arena(limit)
         self._bytes = 0
         self._number = 0
         self._entries: dict[bytes, _Entry] = {}
@@ -91,17 +93,20 @@ class PrefixStates:
         for depth in range(len(keys), 0, -1):
             entry = self._entries.get(keys[depth - 1])
             if entry is not None and batch in entry.states:
-                self._batches[batch] = entry.states[batch].nbytes
+                self._batches[batch] = self._arena.room_for(entry.states[batch])
                 return depth, entry.states[batch]
         return 0, None
 
     def offer(self, key: bytes, batch: bytes, state: Tensor) -> None:
-        """Keep a state if its prefix is worth it and there is room."""
-        self._batches[batch] = state.nbytes
+        """Keep a copy of a state if its prefix is worth it and there is room."""
+        size = self._batches[batch] = self._arena.room_for(state)
         entry = self._entries.get(key)
-        if entry is not None and batch not in entry.states and self._bytes + state.nbytes <= self._limit:
-            entry.states[batch] = state
-            self._bytes += state.nbytes
+        if entry is None or batch in entry.states or self._bytes + size > self._limit:
+            return
+        kept = self._arena.keep(state)
+        if kept is not None:
+            entry.states[batch] = kept
+            self._bytes += size
 
     def _find_parent(self, hops: tuple[Hop, ...]) -> None:
         shared = [_shared(hops, other) for other in self._recent]
@@ -129,11 +134,17 @@ class PrefixStates:
         for key in order:
             entry = self._entries[key]
             # batches of which nothing was seen lately take their room beside those that will be stored
-            stale = sum(state.nbytes for batch, state in entry.states.items() if batch not in self._batches)
+            stale = sum(
+                self._arena.room_for(state)
+                for batch, state in entry.states.items()
+                if batch not in self._batches
+            )
             needed += self._unit + stale
             if needed > self._limit or entry.used < self._number - _RECENT:
                 del self._entries[key]
-                self._bytes -= sum(state.nbytes for state in entry.states.values())
+                for state in entry.states.values():
+                    self._arena.release(state)
+                    self._bytes -= self._arena.room_for(state)
         self._batches = {}
 
     def _claimed(self) -> dict[bytes, None]:

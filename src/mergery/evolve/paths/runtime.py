@@ -68,7 +68,7 @@ class LivePaths:
 
     Passes over whole batches (``model(input_ids=..., use_cache=False)`` without gradients, as evaluators make
     them) begin at the longest prefix of hops that an earlier candidate ran on the same tokens. That is exact:
-    the state kept is the tensor that the layers would compute again. Passes with a KV cache run every layer.
+    the state kept is what the layers would compute again. Passes with a KV cache run every layer.
 
     Args:
         models: what the hops' numbers mean; the first is the donor. Recipes are merged in memory.
