@@ -10,11 +10,13 @@ import pytest
 from mergery.errors import RecipeError
 from mergery.evaluate import evaluate, get_evaluator, load_items
 from mergery.evolve import SearchSpec
-from mergery.evolve.builders import MergeBuilder, StoredBuilder, stored
+from mergery.evolve.builders import MergeBuilder, StoredBuilder
 from mergery.evolve.exam import Exam, Section
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.opening import Search
+from mergery.evolve.space import Candidate
+from mergery.recipe import Recipe
 from unit.evolve.formulas import Formula, bowl, candidate, exam, examiner
 
 ONE, OTHER = candidate(1.0, 0.5, 0.0), candidate(0.7, 0.7, 0.7)
@@ -160,12 +162,17 @@ def real(search):
     return Search.open(SearchSpec.from_dict(search))
 
 
+def as_it_is(model):
+    data = {"merge_method": "passthrough", "models": [{"model": str(model)}]}
+    return Candidate(Recipe.from_dict(data))
+
+
 def test_real_models_answer_as_they_do_alone(real, search):
     with Ledger() as ledger:
         for name in ("one", "base"):
             model = next(ref for ref in real.start.models if Path(ref.path).name == name)
             inquiry = Examiner(StoredBuilder(model), real.exam, ledger, name)
-            found = inquiry.examine(stored(model))
+            found = inquiry.examine(as_it_is(model))
             for place, section in enumerate(real.exam.sections):
                 file = search["tasks"][section.name]["validation"]
                 alone = evaluate(str(model.path), file, evaluator=section.evaluator.name)

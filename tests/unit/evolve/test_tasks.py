@@ -141,7 +141,7 @@ def test_a_wrong_evaluator_is_named_by_its_task(write):
 def test_exams_of_tasks(write):
     files = write("validation", *range(40)), write("test", *range(100, 120))
     specs = {"a": TaskSpec(*files, weight=2.0), "b": TaskSpec(*files, "likelihood")}
-    search, confirm, test = exams(load_tasks(specs), racing=True, objectives=True)
+    search, confirm, test = exams(load_tasks(specs), racing=True, objectives=False)
     assert [len(asked) for asked in (search, confirm, test)] == [60, 20, 40]
     assert [asked.shares for asked in (search, confirm, test)] == [RUNGS, CONFIRM_RUNGS, (1.0,)]
     for asked in (search, confirm, test):
