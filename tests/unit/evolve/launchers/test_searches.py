@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from mergery.errors import RecipeError
@@ -9,6 +11,7 @@ from mergery.evolve import SearchSpec, evolve
 from mergery.evolve.builders import MergeBuilder
 from mergery.evolve.home import Home
 from mergery.evolve.opening import Search
+from mergery.evolve.posting import Posting
 from misbehaving import way_of
 
 FAILURES = {
@@ -62,3 +65,19 @@ def test_what_the_command_line_says_goes_before_the_file(search):
     for changes, says in (({"workers": 0}, r"search\.workers"), ({"launcher": "slurm"}, r"search\.launcher")):
         with pytest.raises(RecipeError, match=says):
             spec.launched(**changes)
+
+
+def test_a_search_of_paths_travels_to_workers(search):
+    """What opens its models, and its candidates."""
+    models = [search["recipe"]["base_model"], *(model["model"] for model in search["recipe"]["models"])]
+    data = {"paths": {"models": models}, "search": {"trials": 4, "algorithm": "random"}}
+    checked = Search.open(SearchSpec.from_dict(data | {"task": search["task"]}))
+    posting, candidate = Posting.of(checked, "inputs"), checked.space.candidate(middle(checked))
+    there = pickle.loads(pickle.dumps((posting, candidate)))
+    assert there[0].space.identity == posting.space.identity
+    assert there[0].exam.identity == posting.exam.identity
+    assert (there[1].recipe.digest, there[1].path) == (candidate.recipe.digest, candidate.path)
+
+
+def middle(checked: Search):
+    return checked.space.decode((0.5,) * checked.problem.dimensions)
