@@ -3,11 +3,12 @@
 The score is regressed on all dimensions together: a parabola in each number and a level for each choice,
 shrunk by the ridge penalty that predicts best each trial from the others (D. Allen's PRESS, Technometrics
 16(1), 1974). A dimension's importance is the variance of its part, as a share of all parts'. Where the trials
-left out are predicted no better than by their mean, nothing is said.
+left out do not come in the predicted order, by their ranks, nothing is said.
 
-Why not PED-ANOVA or rank correlations: the trials of a search are few, and the searcher draws them where the
-score is good, all dimensions at once. On 24 test problems (4 to 36 dimensions, 60 to 300 trials of CMA-ES, a
-genetic algorithm and random search) this ranking agrees with the truth best.
+Why not Optuna's PED-ANOVA, nor rank correlations: the trials of a search are few, and it moves all dimensions
+at once to where the score is good. Over 320 searches of test functions whose sensitivities are known (5 to 36
+dimensions, 60 to 300 trials of random search, CMA-ES, a genetic algorithm and TPE), the rank correlation of
+this with the truth is 0.74 on average, that of PED-ANOVA 0.32 and that of Spearman's correlation 0.20.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ FEWEST = 10
 
 PANELS = 16
 """Dimensions in the picture."""
+
+_SURE = 2.0
+"""Standard errors by which the order predicted has to agree with the true one."""
 
 _PENALTIES = np.logspace(-4, 3, 15)
 
@@ -64,8 +68,8 @@ def importance(
         return {}
     losses = np.array([trial.loss(direction) for trial in told])
     # a merge that has collapsed says where the cliff is, not how the rest slopes
-    usual = float(np.median(losses) - losses.min())
-    losses = np.minimum(losses, losses.min() + 4 * usual) if usual > 0 else losses
+    usual = float(np.quantile(losses, 0.8) - losses.min())
+    losses = np.minimum(losses, losses.min() + 5 * usual) if usual > 0 else losses
     values = zip(*(trial.genome or () for trial in told), strict=True)
     blocks = [_terms(column, domain) for column, domain in zip(values, domains, strict=True)]
     parts = _parts(blocks, losses - losses.mean())
@@ -122,9 +126,9 @@ def draw_sensitivity(
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """One penalty's fit: the squared error of trials left out, and the coefficients."""
+    """One penalty's fit: by how much it misses the trials left out, and its coefficients."""
 
-    error: float
+    missed: NDArray[np.float64]
     coefficients: NDArray[np.float64]
 
 
@@ -145,7 +149,7 @@ def _terms(column: Sequence[float | str], domain: Domain) -> NDArray[np.float64]
 
 
 def _parts(blocks: Sequence[NDArray[np.float64]], losses: NDArray[np.float64]) -> list[float]:
-    """Variance of each block's part of the fit; all 0 if it predicts no better than the mean."""
+    """Variance of each block's part of the fit; all 0 if it does not predict the trials left out."""
     matrix = np.hstack(blocks)
     left, sizes, right = np.linalg.svd(matrix, full_matrices=False)
     seen = left.T @ losses
@@ -156,14 +160,20 @@ def _parts(blocks: Sequence[NDArray[np.float64]], losses: NDArray[np.float64]) -
         pulls = (left**2) @ kept + 1 / count  # the mean is fitted, too
         missed = (losses - left @ (kept * seen)) / (1 - np.minimum(pulls, 1 - 1e-9))
         weights = sizes / (sizes**2 + penalty * count) * seen
-        return _Fit(float((missed**2).mean()), right.T @ weights)
+        return _Fit(missed, right.T @ weights)
 
-    best = min((fit(penalty) for penalty in _PENALTIES), key=lambda fit: fit.error)
-    mean_alone = float(((losses * count / (count - 1)) ** 2).mean())
-    if best.error >= mean_alone:
+    best = min((fit(penalty) for penalty in _PENALTIES), key=lambda fit: float((fit.missed**2).mean()))
+    if _agreement(losses - best.missed, losses) <= _SURE / math.sqrt(count):
         return [0.0] * len(blocks)
     ends = np.cumsum([block.shape[1] for block in blocks])[:-1]
     return [
         float((block @ weights).var())
         for block, weights in zip(blocks, np.split(best.coefficients, ends), strict=True)
     ]
+
+
+def _agreement(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Rank correlation (Spearman's); equal values rank in their order."""
+    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (one, other)]
+    centred = [rank - rank.mean() for rank in ranks]
+    return float(centred[0] @ centred[1] / (centred[0] @ centred[0]))

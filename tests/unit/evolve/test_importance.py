@@ -38,7 +38,7 @@ def test_what_is_steep_matters(algorithm):
 
 
 def test_shares_are_those_of_the_variance():
-    """Of uniform points, (x - c)² varies by 1/180 + (1/2 - c)²/3: equal for all axes, so only steepness counts."""
+    """Of uniform points (x - c)² varies equally along all axes, so only their steepness counts."""
     found = importance(NAMES, DOMAINS, searched(600), "maximize")
     squares = {name: weight**2 for name, weight in zip(NAMES, WEIGHTS, strict=True)}
     expected = {name: square / sum(squares.values()) for name, square in squares.items()}
