@@ -36,7 +36,7 @@ def search(make_model, tmp_path) -> Path:
             "base_model": str(make_model("base")),
             "models": models,
         },
-        "search": {"trials": TRIALS, "population": 6, "sigma": 0.2, "seed": 4},
+        "search": {"trials": TRIALS, "population": 6, "sigma": 0.2, "seed": 4, "racing": True},
         "task": {
             "evaluator": "likelihood",
             "validation": str(tmp_path / "validation.jsonl"),
@@ -54,15 +54,20 @@ def start(search: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def trials_in(out: Path) -> list[dict[str, object]]:
-    """Complete trials, read from the journal's own lines."""
+def lines_in(out: Path) -> list[dict[str, object]]:
+    """The journal's whole lines."""
     journal = out / "study" / "journal.log"
     whole = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
-    return [entry for entry in map(json.loads, whole) if entry["op_code"] == 4]
+    return [json.loads(line) for line in whole]
 
 
-def essence(out: Path) -> list[tuple[object, object, object]]:
-    return [(trial["params"], trial["value"], trial["user_attrs"]["recipe"]) for trial in trials_in(out)]
+def trials_in(out: Path) -> list[tuple[object, ...]]:
+    """What was tried and what came of it, trial by trial; those that have ended."""
+    lines = lines_in(out)
+    asked = [(line["params"], line["user_attrs"]["recipe"]) for line in lines if line["op_code"] == 4]
+    told = {line["trial_id"]: line["user_attr"]["told"] for line in lines if line["op_code"] == 8}
+    ended = [line["trial_id"] for line in lines if line["op_code"] == 6]
+    return [(*asked[trial], *(told[trial][key] for key in ("score", "items", "told"))) for trial in ended]
 
 
 def wait_for(condition, process: subprocess.Popen[str]) -> None:
@@ -80,10 +85,11 @@ def test_killed_at_any_moment_it_ends_where_the_uninterrupted_search_ends(search
     assert len(trials_in(whole)) == TRIALS
 
     dice = random.Random(7)
-    before: list[tuple[object, object, object]] = []
+    before: list[tuple[object, ...]] = []
     moments = [
         lambda: len(trials_in(out)) >= 1,
         lambda: len(trials_in(out)) >= dice.randint(8, 14),
+        lambda: len(trials_in(out)) == TRIALS,  # finalists are asked what was held back
         (out / "best.yml").exists,
         (out / "model").exists,
     ]
@@ -94,14 +100,14 @@ def test_killed_at_any_moment_it_ends_where_the_uninterrupted_search_ends(search
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        after = essence(out)
+        after = trials_in(out)
         assert after[: len(before)] == before
         before = after
     process = start(search, out)
     _, complained = process.communicate()
     assert process.returncode == 0, complained
 
-    assert essence(out) == essence(whole)
+    assert trials_in(out) == trials_in(whole)
     for name in ("best.yml", "model/model.safetensors", "search.png"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     reports = [json.loads((home / "report.json").read_text()) for home in (out, whole)]
