@@ -90,7 +90,7 @@ def minds_no_ties(kind: AlgorithmKind) -> None:
     """A plateau, where all losses are equal, is searched for as long as there are trials."""
     run = _begin(kind, (0.5, 0.5))
     asked: list[Point] = []
-    for _ in range(4 * _ROUNDS):
+    for _ in range(2 * _ROUNDS):
         (proposal,) = run.ask()
         asked.append(proposal.point)
         run.tell(proposal, told(proposal, lambda _: 0.0))
@@ -101,7 +101,7 @@ def minds_no_ties(kind: AlgorithmKind) -> None:
 def learns_from_losses_only(kind: AlgorithmKind) -> None:
     """On a bowl the best of many points beats the start."""
     start = (0.9, 0.1, 0.9)
-    assert min(outcome.loss for _, outcome in _run(kind, start, rounds=4 * _ROUNDS)) < bowl(start)
+    assert min(outcome.loss for _, outcome in _run(kind, start, rounds=2 * _ROUNDS)) < bowl(start)
 
 
 def searches_one_dimension(kind: AlgorithmKind) -> None:
