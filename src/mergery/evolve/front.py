@@ -1,29 +1,31 @@
 """The front of a search for several objectives, on items that it never saw, and what is picked from it.
 
 Of many noisy candidates, those that no other beats in every objective are good and lucky. So the front's
-members are asked the items held back; who is beaten there leaves, and one of those that stay is picked by how
-much each objective matters (:func:`mergery.evolve.algorithms.pareto.pick`).
+members are asked the first half of the items held back; who is beaten on these and the old ones together
+leaves, and one of those that stay is picked by how much each objective matters
+(:func:`mergery.evolve.algorithms.pareto.pick`). Then those that stay are asked the second half, which nothing
+is chosen by: what is claimed of them is what they score there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mergery.errors import RecipeError
 from mergery.evaluate.intervals import Interval
 from mergery.evolve.algorithms.pareto import crowding_distance, front_indices, pick
 from mergery.evolve.confirm import Confirmed, Finalist
 from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.space import Candidate
+from mergery.evolve.sureness import score_interval, task_intervals
 from mergery.evolve.trial import Trial
 
-__all__ = ["Entrant", "Front", "confirm_front", "front_of", "spread"]
-
-_RESAMPLES = 2000
+__all__ = ["Entrant", "Front", "confirm_front", "front_cost", "front_of", "spread"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,8 @@ class Entrant:
         trial: that tried it.
         candidate: its recipe.
         searched: ``(n,)`` its outcomes on the items that the search saw.
-        confirmed: ``(k,)`` its outcomes on the items held back; ``None`` if none were.
+        confirmed: ``(k,)`` its outcomes on the last of the items held back, by which nothing was chosen;
+            ``None`` if it was not asked them.
     """
 
     trial: Trial
@@ -50,8 +53,8 @@ class Front:
     Attributes:
         members: those that no other beats, the best in the first objective first.
         picked: which of them is the search's result.
-        left: those that others beat on the items held back.
-        confirmed: what is left of the picked one's score there; ``None`` if no items were held back.
+        left: those that others beat when more items had been asked.
+        confirmed: the picked one's score on items by which nothing was chosen; ``None`` without such.
         claims: the same for each objective.
     """
 
@@ -106,102 +109,108 @@ def spread(
 def confirm_front(
     entrants: Sequence[Entrant], exam: Exam, examiner: Examiner | None, preference: Sequence[float] | None
 ) -> Front:
-    """Ask a front's members the items held back, and pick one of those that nobody beats there.
+    """Ask a front's members the items held back, and pick one of those that nobody beats.
 
     Args:
-        entrants: at least one.
+        entrants: at least one; who gives no finite answer is none of them.
         exam: what the search asked.
         examiner: that asks the items held back; ``None`` if there are none.
         preference: how much each objective matters; equally, if ``None``.
 
     Raises:
-        RecipeError: if a member can no longer be built.
+        RecipeError: if no member can answer.
     """
     if examiner is None:
-        losses = np.array([_signed(entrant.searched, exam) for entrant in entrants])
-        return _picked(entrants, losses, preference)
-    asked = [
-        Entrant(old.trial, old.candidate, old.searched, examiner.examine(old.candidate).outcomes)
-        for old in entrants
-    ]
-    fresh = [entrant.confirmed for entrant in asked if entrant.confirmed is not None]
-    front = _picked(asked, np.array([_signed(outcomes, examiner.exam) for outcomes in fresh]), preference)
-    chosen = front.members[front.picked]
-    total, claims = _claims(fresh, asked.index(chosen), examiner.exam, preference)
-    best_first = (chosen, *(entrant for entrant in (*front.members, *front.left) if entrant is not chosen))
-    finalists = [
-        Finalist(
-            entrant.trial.number,
-            entrant.candidate,
-            exam.losses(entrant.searched),
-            examiner.exam.losses(entrant.confirmed),
-        )
-        for entrant in best_first
-        if entrant.confirmed is not None
-    ]
-    cost = len(asked) * len(examiner.exam)
-    confirmed = Confirmed(chosen.trial.number, total, tuple(finalists), cost)
-    return Front(front.members, front.picked, front.left, confirmed, claims)
+        return _chosen(entrants, [exam.means(entrant.searched) for entrant in entrants], exam, preference)
+    able = list(entrants)
+    while True:
+        try:
+            return _confirmed(able, exam, examiner, preference)
+        except _UnableError as unable:
+            # the others' answers are in the ledger, so that beginning again costs nothing
+            able = [entrant for entrant in able if entrant is not unable.entrant]
+            if not able:
+                raise unable.problem from unable
 
 
-def _picked(
-    entrants: Sequence[Entrant], losses: NDArray[np.float64], preference: Sequence[float] | None
+def front_cost(finalists: int, ends: Sequence[int]) -> int:
+    """Item evaluations that :func:`confirm_front` takes at most."""
+    return finalists * ends[-1]
+
+
+def _confirmed(
+    entrants: Sequence[Entrant], exam: Exam, examiner: Examiner, preference: Sequence[float] | None
 ) -> Front:
-    """The front of these losses, ``(entrants, objectives)``, and what is picked from it."""
+    """Choose on old items and on the first of the items held back; claim on the rest of those."""
+    fresh, chosen_at = examiner.exam, examiner.exam.ends[0]
+    first = [_answers(entrant, examiner, chosen_at) for entrant in entrants]
+    pairs = zip(entrants, first, strict=True)
+    means = [_together(exam, entrant.searched, fresh, answers) for entrant, answers in pairs]
+    front = _chosen(entrants, means, exam, preference)
+    all_answers = [_answers(member, examiner, len(fresh)) for member in front.members]
+    members = tuple(
+        replace(member, confirmed=answers[chosen_at:])
+        for member, answers in zip(front.members, all_answers, strict=True)
+    )
+    answers = all_answers[front.picked]
+    claims = task_intervals(fresh, answers[chosen_at:], chosen_at)
+    cost = len(entrants) * chosen_at + len(members) * (len(fresh) - chosen_at)
+    picked = members[front.picked]
+    finalist = Finalist(
+        picked.trial.number, picked.candidate, exam.losses(picked.searched), fresh.losses(answers)
+    )
+    total = score_interval(fresh, answers[chosen_at:], chosen_at)
+    confirmed = Confirmed(picked.trial.number, total, (finalist,), cost)
+    return Front(members, front.picked, front.left, confirmed, claims)
+
+
+def _answers(entrant: Entrant, examiner: Examiner, end: int) -> NDArray[np.float32]:
+    try:
+        return examiner.examine(entrant.candidate, lambda losses: len(losses) < end).outcomes
+    except (RecipeError, ArithmeticError) as problem:
+        raise _UnableError(entrant, problem) from problem
+
+
+def _together(
+    old: Exam, searched: NDArray[np.float32], fresh: Exam, answers: NDArray[np.float32]
+) -> tuple[float, ...]:
+    """Each task's mean over the items of two exams."""
+    counts = [
+        np.bincount(exam.section_of[: len(outcomes)], minlength=len(exam.sections))
+        for exam, outcomes in ((old, searched), (fresh, answers))
+    ]
+    means = np.nan_to_num([old.means(searched), fresh.means(answers)])
+    sums = means[0] * counts[0] + means[1] * counts[1]
+    return tuple((sums / (counts[0] + counts[1])).tolist())
+
+
+def _chosen(
+    entrants: Sequence[Entrant],
+    means: Sequence[tuple[float, ...]],
+    exam: Exam,
+    preference: Sequence[float] | None,
+) -> Front:
+    """The front of these means, one for each task, and what is picked from it."""
+    losses = np.array(means) * _signs(exam)
     places = sorted(front_indices(losses), key=lambda place: (*losses[place], entrants[place].trial.number))
     members = tuple(entrants[place] for place in places)
     left = tuple(entrant for entrant in entrants if all(entrant is not member for member in members))
     return Front(members, pick(losses[places], preference), left)
 
 
-def _claims(
-    fresh: Sequence[NDArray[np.float32]], chosen: int, exam: Exam, preference: Sequence[float] | None
-) -> tuple[Interval, tuple[Interval, ...]]:
-    """The picked one's score and its objectives', less what picking it among the others adds.
+class _UnableError(Exception):
+    """A member cannot answer."""
 
-    In each resample of the items the front is made and picked from anew; by how much the resampled means of
-    the picked are better than its own is what picking adds.
-    """
-    generator, resampled = np.random.default_rng(0), []
-    for number, section in enumerate(exam.sections):
-        sign = 1.0 if section.evaluator.direction == "minimize" else -1.0
-        losses = sign * np.stack([outcomes[exam.section_of == number] for outcomes in fresh])
-        count = losses.shape[1]
-        drawn = generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
-        resampled.append(drawn @ losses.T.astype(np.float64) / count)
-    means = np.array([_signed(outcomes, exam) for outcomes in fresh])  # (entrants, objectives)
-    drawn_means = np.stack(resampled, axis=2)  # (resamples, entrants, objectives)
-    luck = np.zeros_like(means[0])
-    for sample in drawn_means:
-        front = front_indices(sample)
-        place = front[pick(sample[front], preference)]
-        luck += (sample[place] - means[place]) / _RESAMPLES
-    shares = np.array([section.weight for section in exam.sections])
-    shares /= shares.sum()
-    spreads = drawn_means[:, chosen] - means[chosen]
-    claims = [
-        _interval(means[chosen, number] - luck[number], spreads[:, number], way)
-        for number, way in enumerate(exam.directions)
-    ]
-    total = _interval(float((means[chosen] - luck) @ shares), spreads @ shares, exam.direction)
-    return total, tuple(claims)
-
-
-def _interval(loss: float, spread: NDArray[np.float64], way: str) -> Interval:
-    """A loss with its resampled deviations, as a score."""
-    sign = 1.0 if way == "minimize" else -1.0
-    low, high = np.quantile(spread, [0.025, 0.975])
-    return Interval(sign * loss, *sorted((sign * (loss + low), sign * (loss + high))))
-
-
-def _signed(outcomes: NDArray[np.float32], exam: Exam) -> tuple[float, ...]:
-    """Each objective's loss."""
-    ways = zip(exam.means(outcomes), exam.directions, strict=True)
-    return tuple(value if way == "minimize" else -value for value, way in ways)
+    def __init__(self, entrant: Entrant, problem: Exception) -> None:
+        super().__init__(str(problem))
+        self.entrant, self.problem = entrant, problem
 
 
 def _losses(trials: Sequence[Trial], exam: Exam) -> NDArray[np.float64]:
     """``(trials, objectives)``."""
-    signs = np.array([1.0 if way == "minimize" else -1.0 for way in exam.directions])
-    losses: NDArray[np.float64] = np.array([trial.values for trial in trials]) * signs
+    losses: NDArray[np.float64] = np.array([trial.values for trial in trials]) * _signs(exam)
     return losses
+
+
+def _signs(exam: Exam) -> NDArray[np.float64]:
+    return np.array([1.0 if way == "minimize" else -1.0 for way in exam.directions])

@@ -136,7 +136,8 @@ class FrontReport:
         """By task and items."""
         known = {"validation": task_intervals(self.exam, member.searched)}
         if self.confirm is not None and member.confirmed is not None:
-            known["confirm"] = task_intervals(self.confirm, member.confirmed)
+            first = len(self.confirm) - len(member.confirmed)
+            known["confirm"] = task_intervals(self.confirm, member.confirmed, first)
         known["test"] = tested
         return {
             section.name: {items: _plain(scores[number]) for items, scores in known.items()}

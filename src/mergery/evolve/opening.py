@@ -11,6 +11,7 @@ from mergery.errors import RecipeError
 from mergery.evolve.algorithms import AlgorithmKind, Problem, get_algorithm
 from mergery.evolve.confirm import confirm_cost
 from mergery.evolve.exam import Exam
+from mergery.evolve.front import front_cost
 from mergery.evolve.objectives import check_objectives
 from mergery.evolve.paths.space import PathSpace, open_paths
 from mergery.evolve.references import plain_merges
@@ -108,7 +109,8 @@ class Search:
         """What trials may cost: the search's budget, less what is kept for the finalists."""
         items, trials = self.spec.search.budget, self.spec.search.trials
         if items is not None and self.confirm is not None:
-            items -= confirm_cost(self.spec.search.finalists, self.confirm.ends)
+            cost = front_cost if self.exam.objectives else confirm_cost
+            items -= cost(self.spec.search.finalists, self.confirm.ends)
         return Budget(items, trials)
 
     def identity(self, inputs: str) -> str:

@@ -11,16 +11,17 @@ from mergery.evolve.exam import Exam
 __all__ = ["score_difference", "score_interval", "task_difference", "task_intervals"]
 
 
-def score_interval(exam: Exam, outcomes: NDArray[np.float32]) -> Interval:
+def score_interval(exam: Exam, outcomes: NDArray[np.float32], first: int = 0) -> Interval:
     """A score: Wilson's interval for one proportion, bootstrap for other means.
 
     Args:
         exam: what was asked.
-        outcomes: ``(n,)`` the answers to all of it.
+        outcomes: ``(n,)`` the answers.
+        first: place in the exam of the first item answered.
     """
     if len(exam.sections) == 1:
         return _mean(exam, 0, outcomes)
-    return bootstrap_mean(_weighted(exam, outcomes))
+    return bootstrap_mean(_weighted(exam, outcomes, first))
 
 
 def score_difference(exam: Exam, one: NDArray[np.float32], other: NDArray[np.float32]) -> Interval:
@@ -34,16 +35,16 @@ def score_difference(exam: Exam, one: NDArray[np.float32], other: NDArray[np.flo
     return paired_bootstrap(_weighted(exam, one), _weighted(exam, other))
 
 
-def task_intervals(exam: Exam, outcomes: NDArray[np.float32]) -> tuple[Interval, ...]:
+def task_intervals(exam: Exam, outcomes: NDArray[np.float32], first: int = 0) -> tuple[Interval, ...]:
     """Each task's mean outcome.
 
     Args:
         exam: what was asked.
-        outcomes: ``(n,)`` the answers to all of it.
+        outcomes: ``(n,)`` the answers.
+        first: place in the exam of the first item answered.
     """
-    return tuple(
-        _mean(exam, number, outcomes[exam.section_of == number]) for number in range(len(exam.sections))
-    )
+    asked = exam.section_of[first : first + len(outcomes)]
+    return tuple(_mean(exam, number, outcomes[asked == number]) for number in range(len(exam.sections)))
 
 
 def task_difference(
@@ -67,7 +68,8 @@ def _mean(exam: Exam, number: int, outcomes: NDArray[np.float32]) -> Interval:
     return bootstrap_mean(outcomes)
 
 
-def _weighted(exam: Exam, outcomes: NDArray[np.float32]) -> NDArray[np.float64]:
+def _weighted(exam: Exam, outcomes: NDArray[np.float32], first: int = 0) -> NDArray[np.float64]:
     """Outcomes such that their mean is the score."""
-    weighted: NDArray[np.float64] = exam.losses(outcomes).astype(np.float64)
+    whole = np.concatenate([np.zeros(first, np.float32), outcomes])
+    weighted: NDArray[np.float64] = exam.losses(whole)[first:].astype(np.float64)
     return weighted if exam.direction == "minimize" else -weighted

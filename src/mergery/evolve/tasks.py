@@ -17,6 +17,12 @@ __all__ = ["CONFIRM_RUNGS", "Task", "exams", "load_tasks"]
 CONFIRM_RUNGS = (0.25, 0.5, 1.0)
 """Shares of the items held back after which the worse half of the finalists leaves."""
 
+FRONT_RUNGS = (0.5, 1.0)
+"""The same for a front: on the first half it is chosen, on the second one nothing is."""
+
+FRONT_FEWEST = 4
+"""Items of each task; with fewer, a half may hold none."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -72,15 +78,24 @@ def exams(tasks: tuple[Task, ...], *, racing: bool, objectives: bool) -> tuple[E
         tasks: the search's.
         racing: whether the search's exam has rungs.
         objectives: whether each task is an objective of its own.
+
+    Raises:
+        DataError: if too few items are held back.
     """
 
     def exam(which: str, shares: tuple[float, ...]) -> Exam:
         sections = [Section(task.name, task.evaluator, getattr(task, which), task.weight) for task in tasks]
         return Exam(tuple(sections), shares, objectives)
 
-    # who is worse in one objective may be better in another, so nobody leaves early
-    rungs = (1.0,) if objectives else CONFIRM_RUNGS
-    confirm = exam("confirm", rungs) if all(task.confirm for task in tasks) else None
+    confirm = None
+    if all(task.confirm for task in tasks):
+        confirm = exam("confirm", FRONT_RUNGS if objectives else CONFIRM_RUNGS)
+    for section in confirm.sections if confirm and objectives else ():
+        if len(section.items) < FRONT_FEWEST:
+            raise DataError(
+                f"{section.items.name}: {len(section.items)} items are too few to confirm a front",
+                fix=f"hold {FRONT_FEWEST} or more back for each task, or none with confirm: 0",
+            )
     return exam("search", RUNGS if racing else (1.0,)), confirm, exam("test", (1.0,))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 import yaml
 
 from mergery import merge
-from mergery.errors import RecipeError
-from mergery.evaluate import Items, evaluate, get_evaluator
+from mergery.errors import DataError, RecipeError
+from mergery.evaluate import Items, evaluate, get_evaluator, load_items
 from mergery.evaluate.items import Item
 from mergery.evolve import SearchSpec, Trial, evolve
 from mergery.evolve.algorithms.pareto import pick
 from mergery.evolve.exam import Exam, Section
 from mergery.evolve.examiner import Examined
+from mergery.evolve.fitness import Fitness
 from mergery.evolve.front import Entrant, confirm_front, front_of, spread
+from mergery.evolve.opening import Search
 from mergery.recipe import Recipe
 
 
@@ -78,23 +81,33 @@ class Asked:
     def __init__(self, exam, answers):
         self.exam, self.answers = exam, answers
 
-    def examine(self, candidate):
-        return Examined(self.answers[candidate], self.answers[candidate])
+    def examine(self, candidate, hope):
+        if self.answers[candidate] is None:
+            raise RecipeError("not finite", fix="none")
+        count = next(end for end in self.exam.ends if end == len(self.exam) or not hope(np.empty(end)))
+        return Examined(self.answers[candidate][:count], self.answers[candidate][:count])
 
 
-def test_who_is_beaten_on_fresh_items_leaves_and_the_claim_is_no_luck():
-    """Eight candidates of one quality: who is picked looks better than that, and the claim does not."""
-    exam, generator = exam_of({"a": 60, "b": 40}), np.random.default_rng(5)
-    excess, looks = [], []
-    for _ in range(12):
+def test_who_is_beaten_on_fresh_items_leaves_and_what_is_claimed_is_no_luck():
+    """Eight candidates of one quality: who is picked looks better than that, and the claims do not."""
+    old, fresh = exam_of({"a": 30, "b": 20}), replace(exam_of({"a": 60, "b": 40}), shares=(0.5, 1.0))
+    generator = np.random.default_rng(5)
+    claimed, looked = [], []
+    for _ in range(60):
         answers = {name: (generator.random(100) < 0.5).astype(np.float32) for name in range(8)}
-        entrants = [
-            Entrant(trial(name, 0.5, 0.5), name, generator.random(100).astype(np.float32))
-            for name in range(8)
-        ]
-        front = confirm_front(entrants, exam, Asked(exam, answers), None)
-        means = {name: exam.means(outcomes) for name, outcomes in answers.items()}
-        dominated = [
+        searched = {name: (generator.random(50) < 0.5).astype(np.float32) for name in range(8)}
+        entrants = [Entrant(trial(name, 0.5, 0.5), name, searched[name]) for name in range(8)]
+        front = confirm_front(entrants, old, Asked(fresh, answers), None)
+        means = {}
+        for name in range(8):
+            known = [
+                np.concatenate(
+                    [searched[name][old.section_of == at], answers[name][:50][fresh.section_of[:50] == at]]
+                )
+                for at in range(2)
+            ]
+            means[name] = tuple(float(some.mean(dtype=np.float64)) for some in known)
+        beaten = [
             name
             for name, mine in means.items()
             if any(
@@ -102,21 +115,32 @@ def test_who_is_beaten_on_fresh_items_leaves_and_the_claim_is_no_luck():
                 for other in means.values()
             )
         ]
-        assert sorted(left.trial.number for left in front.left) == dominated
-        chosen = front.members[front.picked]
-        ordered = sorted(
-            set(means) - set(dominated), key=lambda name: (-means[name][0], -means[name][1], name)
-        )
+        assert sorted(left.trial.number for left in front.left) == beaten
+        ordered = sorted({*means} - {*beaten}, key=lambda name: (-means[name][0], -means[name][1], name))
         assert [member.trial.number for member in front.members] == ordered
         assert front.picked == pick([[-x for x in means[name]] for name in ordered])
-        assert front.confirmed.winner == chosen.trial.number
-        assert front.confirmed.cost == 800
-        assert front.confirmed.claim.low < front.confirmed.claim.estimate < front.confirmed.claim.high
-        looks.append(sum(means[chosen.trial.number]) / 2 - 0.5)
-        excess.append(front.confirmed.claim.estimate - 0.5)
-        assert front.confirmed.claim.estimate == pytest.approx(sum(c.estimate for c in front.claims) / 2)
-    assert np.mean(looks) > 0.03
-    assert abs(np.mean(excess)) < np.mean(looks) / 2
+        winner = ordered[front.picked]
+        assert front.confirmed.winner == winner
+        assert front.confirmed.cost == 8 * 50 + len(ordered) * 50
+        rest = [answers[winner][50:][fresh.section_of[50:] == at] for at in range(2)]
+        assert [claim.estimate for claim in front.claims] == pytest.approx([some.mean() for some in rest])
+        assert all(
+            claim.low < claim.estimate < claim.high for claim in (*front.claims, front.confirmed.claim)
+        )
+        claimed.append(front.confirmed.claim.estimate - 0.5)
+        looked.append(sum(means[winner]) / 2 - 0.5)
+    assert np.mean(looked) > 0.03
+    assert abs(np.mean(claimed)) < 3 * np.std(claimed) / np.sqrt(60)
+
+
+def test_who_cannot_answer_is_no_member():
+    exam = replace(exam_of({"a": 10, "b": 10}), shares=(0.5, 1.0))
+    good = np.ones(20, np.float32)
+    entrants = [Entrant(trial(name, 0.5, 0.5), name, good) for name in range(3)]
+    front = confirm_front(entrants, exam, Asked(exam, {0: None, 1: good, 2: good}), None)
+    assert [member.trial.number for member in front.members] == [1, 2]
+    with pytest.raises(RecipeError, match="not finite"):
+        confirm_front(entrants, exam, Asked(exam, dict.fromkeys(range(3))), None)
 
 
 @pytest.fixture
@@ -136,6 +160,15 @@ def both(search, tmp_path):
     return search
 
 
+def part_of(path: str, low: float, high: float, part: Path) -> Path:
+    """The items of a file whose hashes are among those, in their order: half is searched, half held back."""
+    lines = Path(path).read_text().splitlines()
+    hashes = load_items(Path(path)).hashes
+    order = sorted(range(len(lines)), key=lambda at: hashes[at])
+    part.write_text("\n".join(lines[at] for at in order[int(low * len(lines)) : int(high * len(lines))]))
+    return part
+
+
 def test_a_front_is_written_and_says_what_its_models_score(both, tmp_path):
     out = tmp_path / "out"
     evolved = evolve(SearchSpec.from_dict(both), out)
@@ -151,10 +184,10 @@ def test_a_front_is_written_and_says_what_its_models_score(both, tmp_path):
             found = member["scores"][name]["test"]
             assert found["score"] == pytest.approx(alone.value, abs=1e-6)
             assert found["low"] <= found["score"] <= found["high"]
-            # half of the items are searched, half confirm
-            whole = evaluate(model, task["validation"], evaluator=task["evaluator"]).value
-            parts = [member["scores"][name][items]["score"] for items in ("validation", "confirm")]
-            assert sum(parts) / 2 == pytest.approx(whole, abs=1e-6)
+            for items, shares in (("validation", (0, 0.5)), ("confirm", (0.75, 1))):
+                part = part_of(task["validation"], *shares, tmp_path / "part.jsonl")
+                alone = evaluate(model, part, evaluator=task["evaluator"])
+                assert member["scores"][name][items]["score"] == pytest.approx(alone.value, abs=1e-6)
         if member["picked"]:
             assert (out / member["recipe"]).read_text() == (out / "best.yml").read_text()
             report = json.loads((out / "report.json").read_text())
@@ -162,10 +195,6 @@ def test_a_front_is_written_and_says_what_its_models_score(both, tmp_path):
                 {name: member["scores"][name]["test"]["score"] for name in both["tasks"]}, abs=1e-6
             )
             assert list(report["verdict_by_task"]) == ["words", "answers"]
-    confirmed = [
-        [-member["scores"][name]["confirm"]["score"] for name in both["tasks"]] for member in data["members"]
-    ]
-    assert data["members"][pick(confirmed)]["picked"]
     assert evolved.front.members[evolved.front.picked].trial.recipe == evolved.best.digest
     assert (out / "front.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -179,7 +208,10 @@ def test_another_preference_picks_anew_from_the_same_trials(both, tmp_path):
         both["search"]["preference"] = {name: 1.0, other: 0.0}
         evolved = evolve(SearchSpec.from_dict(both), out, progress=lambda progress: pytest.fail("a trial"))
         members = json.loads((out / "front.json").read_text())["members"]
-        scores = [member["scores"][name]["confirm"]["score"] for member in members]
+        chosen_on = part_of(both["tasks"][name]["validation"], 0, 0.75, tmp_path / "part.jsonl")
+        recipes = [Recipe.load(out / member["recipe"]) for member in members]
+        fitness = Fitness.open(recipes[0], chosen_on, evaluator="likelihood")
+        scores = [fitness.score(recipe).scores.value for recipe in recipes]
         assert scores[evolved.front.picked] == max(scores)
         assert Recipe.load(out / "best.yml") == evolved.best
         assert Recipe.load(out / "model" / "mergery.yml").digest == evolved.best.digest
@@ -220,6 +252,21 @@ def test_what_cannot_be_is_said_before_a_weight_is_read(both, tmp_path, changes,
     with pytest.raises(RecipeError, match=says):
         evolve(SearchSpec.from_dict(both), tmp_path / "out")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_too_few_items_to_confirm_a_front_are_refused(both, tmp_path):
+    both["tasks"]["words"]["confirm"] = 0.1
+    with pytest.raises(DataError, match=r"validation\.jsonl: 2 items are too few to confirm a front"):
+        evolve(SearchSpec.from_dict(both), tmp_path / "out")
+
+
+def test_what_confirming_takes_is_kept_from_the_budget(both):
+    """8 finalists on 10 items held back of each task take 160 at most; a trial asks 20."""
+    both["search"] = {"algorithm": "nsga2", "budget": 500, "objectives": True}
+    assert Search.open(SearchSpec.from_dict(both)).budget.items == 500 - 160
+    both["search"]["budget"] = 179
+    with pytest.raises(RecipeError, match="179 item evaluations leave none for trials"):
+        Search.open(SearchSpec.from_dict(both))
 
 
 def test_one_task_is_no_choice(both, tmp_path):
