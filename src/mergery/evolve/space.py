@@ -278,7 +278,9 @@ class SearchSpace:
         shares = {"uniform": 1 / len(experts), "half": 0.5, "sum": 1.0, "sum of two": 2 / len(experts)}
         plain = {name: dict.fromkeys(experts, share) for name, share in shares.items()}
         alone = {
-            f"{model} alone": dict.fromkeys(experts, 0.0) | {path: 1.0} for path, model in experts.items()
+            f"{model if isinstance(model, str) else place('', path[:2])} alone": dict.fromkeys(experts, 0.0)
+            | {path: 1.0}
+            for path, model in experts.items()
         }
         seen: list[Point | None] = [None]
         for name, values in (plain | alone).items():

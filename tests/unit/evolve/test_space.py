@@ -401,6 +401,16 @@ def test_two_models_have_no_point_twice():
     assert [name for name, _ in problem.known] == ["uniform", "sum", "zoo/a alone", "zoo/b alone"]
 
 
+def test_a_nested_recipe_is_called_by_its_place():
+    data = open_weights(2)
+    data["models"][1]["model"] = {
+        "merge_method": "linear",
+        "models": [{"model": "zoo/x"}, {"model": "zoo/y"}],
+    }
+    known = dict(SearchSpace.open(data).problem.known)
+    assert list(known)[2:] == ["zoo/a alone", "models[1] alone"]
+
+
 def test_a_number_for_every_group_is_the_same_for_all_of_them(search):
     space = SearchSpace.open(search["recipe"])
     known = dict(space.problem.known)
