@@ -20,7 +20,16 @@ _WORKS_ON = {
     Weights: "weights",
     Stack: "weights; task vectors, where a base is given",
 }
-GROUPS = ("zoo", "zoo build", "zoo ready")
+GROUPS = (
+    "study",
+    "study show",
+    "study best",
+    "study pareto",
+    "study export",
+    "zoo",
+    "zoo build",
+    "zoo ready",
+)
 
 
 def methods_page() -> str:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from mergery.cli import check, demo, evolve, inspect, merge, methods, plan, soup, zoo
+from mergery.cli import check, demo, evolve, inspect, merge, methods, plan, soup, study, zoo
 from mergery.errors import MergeryError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("soup")(soup.soup)
 app.command("evolve")(evolve.evolve)
+app.add_typer(study.app, name="study")
 app.command("demo")(demo.demo)
 app.add_typer(methods.app, name="methods")
 app.command("inspect")(inspect.inspect)

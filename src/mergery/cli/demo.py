@@ -23,7 +23,7 @@ def demo(
     from rich.console import Console
     from rich.table import Table
 
-    from mergery.cli.screen import search_progress
+    from mergery.cli.watch import search_progress
     from mergery.demo import TRIALS, run_demo
 
     console = Console(stderr=json, highlight=False, soft_wrap=True)

@@ -30,7 +30,8 @@ def evolve(
 
     Run again after an interruption, it continues.
     """
-    from mergery.cli.screen import console, search_progress
+    from mergery.cli.screen import console
+    from mergery.cli.watch import search_progress
     from mergery.evolve import evolve as run
 
     if quiet:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergery.errors import RecipeError
+from mergery.evaluate import Direction
 from mergery.evaluate.intervals import Interval
 from mergery.evolve.algorithms.pareto import crowding_distance, front_indices, pick
 from mergery.evolve.confirm import Confirmed, Finalist
@@ -65,23 +66,26 @@ class Front:
     claims: tuple[Interval, ...] = ()
 
 
-def front_of(trials: Sequence[Trial], exam: Exam) -> tuple[Trial, ...]:
+def front_of(trials: Sequence[Trial], directions: Sequence[Direction]) -> tuple[Trial, ...]:
     """The whole trials that no other beats in every objective; of equal ones the earliest.
 
     Args:
         trials: in the order of asking.
-        exam: what they were asked.
+        directions: which way each objective's score is better.
     """
     whole = [trial for trial in trials if trial.score is not None and trial.whole and trial.gradient is None]
     first = {trial.values: trial for trial in reversed(whole)}
     different = sorted(first.values(), key=lambda trial: trial.number)
     if not different:
         return ()
-    return tuple(different[place] for place in front_indices(_losses(different, exam)))
+    return tuple(different[place] for place in front_indices(_losses(different, directions)))
 
 
 def spread(
-    trials: Sequence[Trial], exam: Exam, count: int, preference: Sequence[float] | None
+    trials: Sequence[Trial],
+    directions: Sequence[Direction],
+    count: int,
+    preference: Sequence[float] | None,
 ) -> tuple[Trial, ...]:
     """So many of a front's members, far from each other; the one that is preferred stays.
 
@@ -89,16 +93,16 @@ def spread(
 
     Args:
         trials: the front.
-        exam: what they were asked.
+        directions: which way each objective's score is better.
         count: how many may stay.
         preference: how much each objective matters; equally, if ``None``.
     """
     left = list(trials)
     if not left:
         return ()
-    preferred = left[pick(_losses(left, exam), preference)]
+    preferred = left[pick(_losses(left, directions), preference)]
     while len(left) > count:
-        crowding = crowding_distance(_losses(left, exam))
+        crowding = crowding_distance(_losses(left, directions))
         crowding[left.index(preferred)] = np.inf
         # of equally lonely ones the latest leaves, but never the one that is preferred
         places = [place for place in range(len(left)) if left[place] is not preferred]
@@ -191,7 +195,7 @@ def _chosen(
     preference: Sequence[float] | None,
 ) -> Front:
     """The front of these means, one for each task, and what is picked from it."""
-    losses = np.array(means) * _signs(exam)
+    losses = np.array(means) * _signs(exam.directions)
     places = sorted(front_indices(losses), key=lambda place: (*losses[place], entrants[place].trial.number))
     members = tuple(entrants[place] for place in places)
     left = tuple(entrant for entrant in entrants if all(entrant is not member for member in members))
@@ -206,11 +210,11 @@ class _UnableError(Exception):
         self.entrant, self.problem = entrant, problem
 
 
-def _losses(trials: Sequence[Trial], exam: Exam) -> NDArray[np.float64]:
+def _losses(trials: Sequence[Trial], directions: Sequence[Direction]) -> NDArray[np.float64]:
     """``(trials, objectives)``."""
-    losses: NDArray[np.float64] = np.array([trial.values for trial in trials]) * _signs(exam)
+    losses: NDArray[np.float64] = np.array([trial.values for trial in trials]) * _signs(directions)
     return losses
 
 
-def _signs(exam: Exam) -> NDArray[np.float64]:
-    return np.array([1.0 if way == "minimize" else -1.0 for way in exam.directions])
+def _signs(directions: Sequence[Direction]) -> NDArray[np.float64]:
+    return np.array([1.0 if way == "minimize" else -1.0 for way in directions])

@@ -115,7 +115,7 @@ class Home:
         if not self.search.is_file():
             check_free(self.out, size)
             return
-        owner = self._owner()
+        owner = self.owner()
         known, wanted = owner.to_dict(), spec.to_dict()
         for section in dict.fromkeys([*known, *wanted]):
             old, new = (_fixed(data.get(section)) for data in (known, wanted))
@@ -162,8 +162,12 @@ class Home:
         except BlockingIOError as problem:
             raise OutputError(f"{self.out}: another search is running there", fix="wait for it") from problem
 
-    def _owner(self) -> SearchSpec:
-        """The search that the directory belongs to."""
+    def owner(self) -> SearchSpec:
+        """The search that the directory belongs to.
+
+        Raises:
+            StudyError: if its search file is not one any more.
+        """
         try:
             return SearchSpec.load(self.search)
         except RecipeError as problem:

@@ -21,7 +21,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import optuna
@@ -36,7 +36,7 @@ from mergery.evaluate import Direction
 from mergery.evolve.space import Domain
 from mergery.evolve.trial import Trial
 
-__all__ = ["Record"]
+__all__ = ["Reading", "Record"]
 
 _LOCK_PATIENCE = 0.2
 """Seconds in which a living writer (a dashboard) is sure to have finished its line."""
@@ -97,7 +97,7 @@ class Record:
 
     def trials(self) -> tuple[Trial, ...]:
         """All trials, those still running among them, in the order of asking."""
-        return tuple(self._trial(found) for found in self._storage.get_all_trials(self._study))
+        return tuple(_trial(found, self._names) for found in self._storage.get_all_trials(self._study))
 
     def begin(self, trial: Trial) -> None:
         """Write that a trial is out; on disk when this returns."""
@@ -133,18 +133,56 @@ class Record:
             self._storage.set_trial_user_attr(written, "told", told)
             self._storage.set_trial_state_values(written, state, values or None)
 
-    def _trial(self, found: FrozenTrial) -> Trial:
-        attributes = found.user_attrs
-        genome = tuple(found.params[name] for name in self._names) if found.params else None
-        told = attributes["told"] if found.state.is_finished() else {}
-        gradient = told.get("gradient")
-        return Trial(
-            number=found.number,
-            genome=genome,
-            **{key: attributes[key] for key in _ASKED},
-            **told
-            | ({"values": tuple(told["values"]), "gradient": gradient and tuple(gradient)} if told else {}),
+
+@dataclass(frozen=True)
+class Reading:
+    """What a record holds, as it was read.
+
+    Attributes:
+        directions: which way each objective's score is better.
+        names: of the dimensions; empty before the first trial in the space.
+        trials: in the order of asking.
+    """
+
+    directions: tuple[Direction, ...]
+    names: tuple[str, ...]
+    trials: tuple[Trial, ...]
+
+    @classmethod
+    def of(cls, journal: Path) -> Reading:
+        """Read a journal that a search may be writing to at this moment; nothing is written.
+
+        Raises:
+            StudyError: if it cannot be read.
+        """
+        try:
+            with _quiet():
+                storage = JournalStorage(JournalFileBackend(str(journal.absolute())))
+            studies = storage.get_all_studies()
+        except (OSError, ValueError, KeyError) as problem:
+            raise StudyError(f"{journal}: cannot be read: {problem}", fix="restore the file") from problem
+        if not studies:
+            return cls((), (), ())
+        ways: tuple[Direction, ...] = tuple(
+            "maximize" if way == StudyDirection.MAXIMIZE else "minimize" for way in studies[0].directions
         )
+        found = storage.get_all_trials(studies[0]._study_id)
+        names = next((tuple(trial.params) for trial in found if trial.params), ())
+        return cls(ways, names, tuple(_trial(trial, names) for trial in found))
+
+
+def _trial(found: FrozenTrial, names: Sequence[str]) -> Trial:
+    attributes = found.user_attrs
+    genome = tuple(found.params[name] for name in names) if found.params else None
+    told = attributes["told"] if found.state.is_finished() else {}
+    gradient = told.get("gradient")
+    return Trial(
+        number=found.number,
+        genome=genome,
+        **{key: attributes[key] for key in _ASKED},
+        **told
+        | ({"values": tuple(told["values"]), "gradient": gradient and tuple(gradient)} if told else {}),
+    )
 
 
 def _storage(place: Path | str) -> BaseStorage:

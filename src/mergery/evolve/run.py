@@ -129,11 +129,11 @@ def choose_front(session: Session, trials: tuple[Trial, ...]) -> Front:
     checked = session.checked
     settings, exam = checked.spec.search, checked.exam
     preference = preferences(settings, tuple(checked.spec.tasks))
-    found = front_of(trials, exam)
+    found = front_of(trials, exam.directions)
     if not found:
         raise _nothing(session, trials)
     entrants = []
-    for trial in spread(found, exam, settings.finalists, preference):
+    for trial in spread(found, exam.directions, settings.finalists, preference):
         candidate = checked.candidate(trial)
         entrants.append(Entrant(trial, candidate, session.examiner.recall(candidate, len(exam)).outcomes))
     examiner = session.examine(checked.confirm) if checked.confirm else None
