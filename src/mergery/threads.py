@@ -1,11 +1,16 @@
-"""How many threads torch may use, set for a while."""
+"""How many threads torch, and the linear algebra of numpy and scipy, may use, set for a while."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
 
-__all__ = ["torch_threads"]
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+__all__ = ["one_blas_thread", "torch_threads"]
 
 
 @contextmanager
@@ -19,3 +24,24 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Give numpy's and scipy's linear algebra one thread, and put the setting back at the end.
+
+    Matrices of some hundred rows are too small for more: threads that wait for each other took twenty times
+    as long on a machine with other work. And sums of one thread come out the same every time.
+    """
+    with _controller().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    """Looks for the libraries in memory once, when those that will be used are there."""
+    import numpy as np  # noqa: F401
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

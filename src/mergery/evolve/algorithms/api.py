@@ -184,6 +184,7 @@ _ALGORITHMS: Registry[AlgorithmKind] = Registry(
         "mergery.evolve.algorithms.cma_es",
         "mergery.evolve.algorithms.random",
         "mergery.evolve.algorithms.genetic",
+        "mergery.evolve.algorithms.gp",
         "mergery.evolve.algorithms.tpe",
         "mergery.evolve.algorithms.nsga2",
         "mergery.evolve.algorithms.m2n2",

@@ -24,6 +24,7 @@ from mergery.evolve.algorithms.api import (
     Proposal,
     register_algorithm,
 )
+from mergery.evolve.algorithms.points import strangers
 
 __all__ = ["Descent", "Descents", "GradientSearch", "smooth_loss"]
 
@@ -188,8 +189,8 @@ class GradientSearch:
         self._generator = np.random.Generator(np.random.PCG64(settings.seed))
         known = [Proposal(point, f"known: {name}") for name, point in problem.known]
         known.append(Proposal(problem.start, "start"))
-        self._strangers = max(2, *problem.choices) if problem.choices else 2
-        self._first = [*known, *(self._stranger(number) for number in range(self._strangers))]
+        self._strangers = max((2, *problem.choices))
+        self._first = [*known, *strangers(problem, 0, self._strangers, self._generator)]
         self._first.reverse()
         self._descents = Descents()
 
@@ -208,16 +209,8 @@ class GradientSearch:
         proposal = self._descents.propose()
         if proposal is None:
             self._strangers += 1
-            return self._stranger(self._strangers)
+            (proposal,) = strangers(self._problem, self._strangers, 1, self._generator)
         return proposal
-
-    def _stranger(self, number: int) -> Proposal:
-        """A uniform point; choices, which no gradient moves, are taken in turn."""
-        point = self._generator.random(self._problem.dimensions).tolist()
-        for place, count in enumerate(self._problem.choices):
-            if count:
-                point[place] = (number % count + 0.5) / count
-        return Proposal(tuple(point), "random")
 
 
 register_algorithm(

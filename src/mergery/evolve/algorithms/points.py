@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mergery.evolve.algorithms.api import Point, Problem, Proposal
 
-__all__ = ["fresh", "latin_hypercube", "opening", "snap"]
+__all__ = ["fresh", "latin_hypercube", "opening", "snap", "strangers"]
 
 _ATTEMPTS = 100
 """pymoo's number of matings before it gives up breeding something new (J. Blank and K. Deb, IEEE Access 8,
@@ -33,6 +33,25 @@ def opening(problem: Problem, size: int, generator: np.random.Generator) -> list
     spread = latin_hypercube(max(size - len(named), size // 2), problem.dimensions, generator)
     first = [Proposal(point, origin) for point, origin in named.items()]
     return first + [Proposal(snap(row, problem), "latin hypercube") for row in spread]
+
+
+def strangers(problem: Problem, first: int, count: int, generator: np.random.Generator) -> list[Proposal]:
+    """Uniform points; choices, which no gradient moves, are taken in turn.
+
+    Args:
+        problem: whose points they are.
+        first: how many were drawn before, for the turn.
+        count: how many.
+        generator: of random numbers.
+    """
+    found = []
+    for number in range(first, first + count):
+        point = generator.random(problem.dimensions).tolist()
+        for place, values in enumerate(problem.choices):
+            if values:
+                point[place] = (number % values + 0.5) / values
+        found.append(Proposal(tuple(point), "random"))
+    return found
 
 
 def latin_hypercube(count: int, dimensions: int, generator: np.random.Generator) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ from mergery.evolve.algorithms.api import (
     register_algorithm,
 )
 from mergery.evolve.algorithms.gradient import Descents, smooth_loss
+from mergery.evolve.algorithms.points import strangers
 
 __all__ = ["Staged", "View"]
 
@@ -177,6 +178,8 @@ class Staged:
         self._ladder = [Proposal(point, f"ladder: {name}") for name, point in problem.known]
         if problem.start not in names:
             self._ladder.append(Proposal(problem.start, "ladder: start"))
+        generator = np.random.Generator(np.random.PCG64(settings.seed))
+        self._ladder += strangers(problem, 0, max((1, *problem.choices)), generator)
         self._ladder.reverse()
         self._history: list[tuple[Proposal, Outcome]] = []
         self._descents = Descents()
@@ -221,8 +224,7 @@ class Staged:
         best = self._best()
         if self._level == 0 and dimensions <= COARSE_DIMENSIONS:
             view = View.whole(groups)
-            patience = dimensions if self._problem.gradients else 4 + 2 * dimensions
-            stage = Stage("coarse", "gp", view, self._problem, best, settings, patience)
+            stage = Stage("coarse", "gp", view, self._problem, best, settings, 4 + 2 * dimensions)
         elif not finest and dimensions <= COARSE_DIMENSIONS:
             view = View.around(groups, best, self._problem.choices)
             stage = Stage("finer", "gp", view, self._problem, best, settings, 4 + 2 * dimensions)
