@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from mergery.engine import merge
 from mergery.errors import CheckpointError, DataError, MergeryError, RecipeError, StudyError
 from mergery.evaluate import evaluate, load_items
-from mergery.evolve import SearchSpec, evolve
+from mergery.evolve import SearchSpec, evolve, importance
 from mergery.evolve.fitness import Fitness
 from mergery.evolve.references import SCALES
 from mergery.recipe import Recipe
@@ -28,6 +28,13 @@ def essence(evolved):
 
 def files(out: Path) -> list[str]:
     return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+
+
+@pytest.fixture(autouse=True)
+def one_picture(request, monkeypatch):
+    """A panel for each of nine knobs takes longer than the search: it is drawn by the first test only."""
+    if request.node.name != "test_a_search_leaves_a_recipe_its_model_and_a_report":
+        monkeypatch.setattr(importance, "draw_sensitivity", lambda path, *_, **__: path.write_bytes(b"png"))
 
 
 @pytest.fixture
@@ -138,14 +145,14 @@ def test_more_trials_continue_the_search(search, out, tmp_path):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.parametrize("lost", ["model", "report.json", "search.png", "best.yml", "study/ledger.sqlite"])
-def test_what_a_kill_left_unfinished_is_finished(spec, out, lost):
+def test_what_a_kill_left_unfinished_is_finished(spec, out):
     evolve(spec, out)
     before = {name: (out / name).read_bytes() for name in ("best.yml", "model/model.safetensors")}
-    shutil.rmtree(out / lost) if (out / lost).is_dir() else (out / lost).unlink()
-    evolve(spec, out)
-    assert {name: (out / name).read_bytes() for name in before} == before
-    assert (out / lost).exists()
+    for lost in ("model", "report.json", "search.png", "best.yml", "study/ledger.sqlite"):
+        shutil.rmtree(out / lost) if (out / lost).is_dir() else (out / lost).unlink()
+        evolve(spec, out)
+        assert {name: (out / name).read_bytes() for name in before} == before
+        assert (out / lost).exists()
 
 
 def test_scores_not_yet_recorded_are_taken_from_the_ledger(spec, out):
