@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from unit.evolve.formulas import write_items
@@ -29,3 +31,9 @@ def search(make_model, tmp_path) -> dict[str, object]:
             "confirm": 0,
         },
     }
+
+
+@pytest.fixture
+def no_waiting_for_the_disk(monkeypatch):
+    """Thousands of small writes; only a power cut would lose what the system still holds in memory."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
