@@ -151,7 +151,13 @@ def _search(zoo: Zoo, trials: int, seed: int) -> SearchSpec:
     return SearchSpec.from_dict(
         {
             "recipe": _recipe(zoo, "task_arithmetic", experts),
-            "search": {"trials": trials, "population": POPULATION, "sigma": SIGMA, "seed": seed},
+            "search": {
+                "algorithm": "cma-es",
+                "trials": trials,
+                "population": POPULATION,
+                "sigma": SIGMA,
+                "seed": seed,
+            },
             "task": {
                 "validation": str(zoo.items(TASK, "validation")),
                 "test": str(zoo.items(TASK, "test")),

@@ -72,7 +72,7 @@ class SearchSettings:
 
     trials: int | None = None
     budget: int | None = None
-    algorithm: str = "cma-es"
+    algorithm: str = "staged"
     seed: int = 0
     population: int | None = None
     sigma: float | None = None
@@ -244,7 +244,7 @@ def _task_data(task: TaskSpec) -> dict[str, object]:
 
 
 class _Settings(Document):
-    algorithm: str = "cma-es"
+    algorithm: str = "staged"
     trials: int | None = Field(default=None, ge=1)
     budget: int | None = Field(default=None, ge=1)
     population: int | None = Field(default=None, ge=4)

@@ -34,7 +34,7 @@ def test_defaults(tmp_path):
     assert spec.recipe == {"merge_method": "linear"}
     assert spec.search == SearchSettings(trials=5)
     settings = spec.search
-    assert (settings.algorithm, settings.seed, settings.population) == ("cma-es", 0, None)
+    assert (settings.algorithm, settings.seed, settings.population) == ("staged", 0, None)
     assert (settings.budget, settings.racing, settings.references) == (None, None, None)
     assert spec.tasks == {"task": TaskSpec(Path("v.jsonl"), Path("t.jsonl"))}
     (task,) = spec.tasks.values()
