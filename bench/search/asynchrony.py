@@ -5,9 +5,10 @@
 Evaluation times are log-normal with sigma 1: one candidate in six takes more than 2.7 times the median, one
 in forty-four more than 7.4 times. The search is the real one (study, record, ledger, workers in processes of
 their own); only the workers sleep in place of scoring. Utilisation is the sum of evaluation times over the
-workers' time, from the first candidate to the end of the last, when most have nothing to do any more. Beside
-it stands a loop of generations that waits for the whole of each, as large as CMA-ES makes them, or as there
-are workers, if that is more.
+workers' time, from the first candidate to the end of the last, when most have nothing to do any more; and
+from the first candidate to the moment when the last is begun, as in a long search. Beside it stands a loop of
+generations that waits for the whole of each, as large as CMA-ES makes them, or as there are workers, if that
+is more.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mergery.evolve import SearchSpace
 from mergery.evolve.algorithms import Algorithm, AlgorithmSettings, Outcome, algorithm_names, get_algorithm
 from mergery.evolve.exam import Exam, Section
 from mergery.evolve.examiner import Examined, Examiner, Hope
-from mergery.evolve.launchers import Job
+from mergery.evolve.launchers import Finished, Job
 from mergery.evolve.launchers.processes import ProcessLauncher
 from mergery.evolve.launchers.worker import Place
 from mergery.evolve.ledger import Ledger
@@ -81,10 +82,40 @@ class OpenSleeper:
 
 @dataclass(frozen=True)
 class Usage:
-    """How busy the workers were, 0 to 1; and seconds of each trial that went into asking and recording."""
+    """How busy the workers were, 0 to 1: in all, and until the last job was begun; and seconds of each trial
+    that went into asking and recording."""
 
-    utilisation: float
-    overhead: float
+    whole: float
+    steady: float
+    overhead: float = 0.0
+
+
+class Watched(ProcessLauncher):
+    """Notes when jobs are begun, and how long they sleep."""
+
+    def watch(self) -> None:
+        """Begin anew."""
+        self.begun: dict[int, float] = {}
+        self.slept: dict[int, float] = {}
+        self.start = time.perf_counter()
+
+    def submit(self, job: Job) -> None:
+        self.begun[job.number] = time.perf_counter()
+        super().submit(job)
+
+    def next(self) -> Finished:
+        finished = super().next()
+        assert finished.examined is not None
+        self.slept[finished.number] = finished.examined.score_seconds
+        return finished
+
+    def usage(self, overhead: float = 0.0) -> Usage:
+        last, end = max(self.begun.values()), time.perf_counter()
+        early = sum(min(self.slept[number], last - begun) for number, begun in self.begun.items())
+        room = self.slots
+        return Usage(
+            sum(self.slept.values()) / (end - self.start) / room, early / (last - self.start) / room, overhead
+        )
 
 
 def space() -> SearchSpace:
@@ -102,7 +133,7 @@ def start(name: str, seed: int) -> Algorithm:
     return get_algorithm(name).start(space().problem, AlgorithmSettings(seed))
 
 
-def asynchronous(launcher: ProcessLauncher, home: Path, name: str, trials: int, seed: int) -> Usage:
+def asynchronous(launcher: Watched, home: Path, name: str, trials: int, seed: int) -> Usage:
     """A study as searches run it."""
     where, ledger = space(), Ledger(home / "ledger.sqlite")
     record = Record(
@@ -110,35 +141,34 @@ def asynchronous(launcher: ProcessLauncher, home: Path, name: str, trials: int, 
     )
     recall = Examiner(None, EXAM, ledger, "none").recall  # type: ignore[arg-type]  # it is never asked to build
     study = Study(where, start(name, seed), EXAM, launcher, record, recall)
-    begin = time.perf_counter()
+    launcher.watch()
     ended = study.run(Budget(trials=trials))
-    wall = time.perf_counter() - begin
+    usage = launcher.usage(sum(trial.overhead_seconds for trial in ended) / trials)
     ledger.close()
-    busy = sum(trial.score_seconds for trial in ended)
-    overhead = sum(trial.overhead_seconds for trial in ended) / trials
-    return Usage(busy / (wall * launcher.slots), overhead)
+    return usage
 
 
-def generations(launcher: ProcessLauncher, name: str, trials: int, seed: int) -> Usage:
+def generations(launcher: Watched, name: str, trials: int, seed: int) -> Usage:
     """Ask for a generation, wait until all of it has ended, tell, and so on; nothing is written."""
     where, algorithm = space(), start(name, seed)
     size = max(launcher.slots, 4 + math.floor(3 * math.log(EXPERTS)))
-    begin, busy, told = time.perf_counter(), 0.0, 0
+    launcher.watch()
+    told = 0
     while told < trials:
         asked = algorithm.ask(min(size, trials - told))
         for number, proposal in enumerate(asked):
-            launcher.submit(Job(number, where.candidate(where.decode(proposal.point))))
+            launcher.submit(Job(told + number, where.candidate(where.decode(proposal.point))))
         for finished in [launcher.next() for _ in asked]:
             assert finished.examined is not None
             losses = EXAM.losses(finished.examined.outcomes)
-            busy += finished.examined.score_seconds
-            algorithm.tell(asked[finished.number], Outcome((float(losses.mean()),), losses))
+            algorithm.tell(asked[finished.number - told], Outcome((float(losses.mean()),), losses))
         told += len(asked)
-    return Usage(busy / ((time.perf_counter() - begin) * launcher.slots), 0.0)
+    return launcher.usage()
 
 
-def warm_up(launcher: ProcessLauncher) -> None:
+def warm_up(launcher: Watched) -> None:
     """Wait until all workers are there."""
+    launcher.watch()
     where = space()
     for number in range(launcher.slots):
         launcher.submit(Job(number, where.candidate((WARMING + number, *[0.0] * (EXPERTS - 1)))))
@@ -153,7 +183,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
             with tempfile.TemporaryDirectory() as folder, Ledger() as ledger:
                 own = Examiner(None, EXAM, ledger, "none")  # type: ignore[arg-type]  # workers are asked
                 places = [Place("cpu")] * slots
-                with ProcessLauncher(own, OpenSleeper(arguments.seconds), places) as launcher:
+                with Watched(own, OpenSleeper(arguments.seconds), places) as launcher:
                     warm_up(launcher)
                     free = asynchronous(launcher, Path(folder), name, trials, arguments.seed)
                     bound = generations(launcher, name, trials, arguments.seed)
@@ -161,8 +191,9 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
                 name,
                 str(slots),
                 str(trials),
-                f"{free.utilisation:.1%}",
-                f"{bound.utilisation:.1%}",
+                f"{free.whole:.1%}",
+                f"{free.steady:.1%}",
+                f"{bound.whole:.1%}",
                 f"{1000 * free.overhead:.0f}",
             )
 
@@ -171,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--algorithm", nargs="+", default=["random", "cma-es"], choices=algorithm_names())
     parser.add_argument("--slots", type=int, nargs="+", default=[4, 8])
-    parser.add_argument("--trials", type=int, default=40, help="for each slot")
+    parser.add_argument("--trials", type=int, default=60, help="for each slot")
     parser.add_argument("--seconds", type=float, default=0.3, help="median of the evaluation times")
     parser.add_argument("--seed", type=int, default=0)
     header = (
@@ -179,6 +210,7 @@ def main() -> None:
         "workers",
         "trials",
         "asynchronous",
+        "until the last is begun",
         "by generations",
         "ms a trial to ask and record",
     )
