@@ -25,7 +25,7 @@ def tell(run, proposal, value=loss):
 
 
 def test_the_first_steps_are_adams():
-    """Written out from the paper's algorithm 1: after bias correction the first step has the rate's length."""
+    """Written out from the paper's algorithm 1; the first step has the rate's length."""
     descent = Descent((0.5, 0.5, 0.5, 0.5))
     points = []
     for batch in range(3):
