@@ -36,7 +36,14 @@ def search(make_model, tmp_path) -> Path:
             "base_model": str(make_model("base")),
             "models": models,
         },
-        "search": {"algorithm": "cma-es", "trials": TRIALS, "population": 6, "sigma": 0.2, "seed": 4, "racing": True},
+        "search": {
+            "algorithm": "cma-es",
+            "trials": TRIALS,
+            "population": 6,
+            "sigma": 0.2,
+            "seed": 4,
+            "racing": True,
+        },
         "task": {
             "evaluator": "likelihood",
             "validation": str(tmp_path / "validation.jsonl"),

@@ -73,7 +73,7 @@ def test_what_is_written_is_read(tmp_path, text):
 def test_what_is_usual_is_not_written(tmp_path):
     assert load(tmp_path, TEXT).to_dict() == {
         "recipe": {"merge_method": "linear"},
-        "search": {"trials": 5, "algorithm": "cma-es", "seed": 0},
+        "search": {"trials": 5, "algorithm": SearchSettings().algorithm, "seed": 0},
         "task": {"evaluator": "exact_match", "validation": "v.jsonl", "test": "t.jsonl"},
     }
     written = load(tmp_path, TEXT.replace("t.jsonl", "t.jsonl, confirm: 0")).to_dict()
