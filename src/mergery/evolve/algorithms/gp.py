@@ -39,7 +39,7 @@ _SPREAD_LEAST = 3
 
 _DOUBT_EVERY, _DOUBT = 2, 0.5
 """Every second proposal is that of a model with half the lengthscales. On seven landscapes with cliffs, noise
-and traps: a third to a half less regret after 60 trials than without."""
+and traps: a third to a half less regret after 60 trials than without. What widens a front does without."""
 
 _KEPT = 400
 """A fit costs the cube of its trials; beyond these, most of the worse half of them are left out."""
@@ -104,7 +104,7 @@ class GaussianProcess:
         self._fit()
         pending = np.array(out).reshape(-1, self._problem.dimensions)
         models = self._surrogates
-        if (len(self._points) + len(out)) % _DOUBT_EVERY == 0:
+        if len(models) == 1 and (len(self._points) + len(out)) % _DOUBT_EVERY == 0:
             models = [model.doubting(_DOUBT) for model in models]
         point = propose(models, self._generator, pending=pending)
         return Proposal(_rounded(point), "gp")

@@ -175,8 +175,8 @@ def test_a_candidate_that_was_given_up_early_is_believed_less():
             run.ask()
         model = run._surrogates[0]
         means.append(model.warp.inverse(model.predict(np.array([lucky]))[0])[0])
-    assert means[0] > 0.35
-    assert means[1] < means[0] - 0.1
+    assert means[0] > 0.49
+    assert means[1] < 0.46
 
 
 def test_a_long_search_keeps_the_better_half_and_forgets_no_region():
@@ -215,8 +215,8 @@ def test_it_searches_for_a_front_of_three():
     def losses(point):
         return [sum((x - (place == axis)) ** 2 for axis, x in enumerate(point)) for place in range(3)]
 
-    history = search(started(Problem((0.1, 0.1, 0.1), objectives=3)), losses, 30)
-    random = [losses(point) for point in np.random.default_rng(0).random((30, 3))]
+    history = search(started(Problem((0.1, 0.1, 0.1), objectives=3)), losses, 16)
+    random = [losses(point) for point in np.random.default_rng(0).random((60, 3))]
     reference = (2.0, 2.0, 2.0)
     assert hypervolume([outcome.losses for _, outcome in history], reference) > hypervolume(random, reference)
 
@@ -237,13 +237,14 @@ def test_one_objective_is_the_mean_of_several_losses():
     assert min(outcome.loss for _, outcome in history) < bowl((0.5, 0.5))
 
 
-def test_listing_algorithms_imports_no_scipy():
+def test_looking_an_algorithm_up_loads_no_model():
+    # it imports scipy, which takes most of a second
     script = (
         "import sys; from mergery.evolve.algorithms import get_algorithm; get_algorithm('gp'); "
-        "import mergery.evolve.algorithms.gp; print('scipy' in sys.modules, 'scipy.optimize' in sys.modules)"
+        "print('mergery.evolve.algorithms.gaussian' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["False", "False"]
+    assert said.stdout.split() == ["False"]
 
 
 def test_it_is_what_the_registry_starts():

@@ -66,7 +66,7 @@ def with_noise(surrogate, noise):
 def after_a_trial(surrogate, place, outcomes):
     """Posterior mean at a place after a noisy trial there, for each outcome, by conditioning anew."""
     return [
-        np.linalg.solve(covariance, np.append(surrogate._targets, outcome)) @ covariance_row
+        np.linalg.solve(covariance, np.append(surrogate.targets, outcome)) @ covariance_row
         for covariance, covariance_row in [joint(surrogate, place)]
         for outcome in outcomes
     ]
@@ -122,7 +122,8 @@ def test_expected_hypervolume_is_the_integral_of_the_chance_to_dominate(objectiv
     acquisition = ExpectedHypervolume(models)
     means = np.stack([model.predict(model.points)[0] for model in models], axis=1)
     front = means[front_indices(means)]
-    reference = front.max(0) + 0.1 * np.ptp(front, axis=0)
+    worst = np.stack([model.targets for model in models], axis=1).max(0)
+    reference = worst + 0.1 * (worst - front.min(0))
     place = np.array([point])
     mean, deviation = np.array([np.concatenate(model.predict(place)) for model in models]).T
     # a place u of the objectives is gained if it is free and Y lies below it: Π Φ((u - mean) / deviation)

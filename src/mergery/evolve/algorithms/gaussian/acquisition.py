@@ -92,9 +92,11 @@ class ExpectedHypervolume:
         means = np.stack([model.predict(model.points)[0] for model in surrogates], axis=1)
         optimal = front_indices(means)
         means, self.front = means[optimal], surrogates[0].points[optimal]
-        nadir, span = means.max(0), np.ptp(means, axis=0)
-        # a front of one point has no extent: then a unit of the warp, which is what good losses differ by
-        reference = nadir + np.where(span > 0, 0.1 * span, 1.0)
+        # the worst trial rather than the front's nadir: a front of few points would otherwise not be widened.
+        # How bad that is, the models' warp has limited
+        worst = np.stack([model.targets for model in surrogates], axis=1).max(0)
+        depth = worst - means.min(0)
+        reference = worst + np.where(depth > 0, 0.1 * depth, 1.0)
         means = means[spread(means, _FRONT.get(len(surrogates), 6))]
         self._lower, self._upper = free_boxes(means, reference)
 

@@ -77,11 +77,13 @@ class Surrogate:
     Attributes:
         features: how points enter the kernel.
         points: ``(n, d)`` that it knows.
+        targets: ``(n,)`` their losses, warped.
         warp: of the losses that it was fitted to.
         parameters: of its kernel.
     """
 
     points: Array
+    targets: Array
     warp: Warp
     parameters: Parameters
 
@@ -111,7 +113,7 @@ class Surrogate:
         """
         self.warp = warp or Warp.of(points, losses)
         self.points = points
-        self._targets = self.warp(losses)
+        self.targets = self.warp(losses)
         self._variances = np.zeros(len(losses))
         if errors is not None:
             self._variances = (errors * self.warp.slope(losses)) ** 2
@@ -150,7 +152,7 @@ class Surrogate:
         """
         other = copy.copy(self)
         other.points = np.concatenate([self.points, points])
-        other._targets = np.concatenate([self._targets, self.predict(points)[0]])
+        other.targets = np.concatenate([self.targets, self.predict(points)[0]])
         other._variances = np.concatenate([self._variances, np.zeros(len(points))])
         other._condition()
         return other
@@ -176,7 +178,7 @@ class Surrogate:
         data = Data(
             self.features.encode(self.points),
             self.features.groups,
-            self._targets,
+            self.targets,
             self._variances,
             _OFFSET,
         )
@@ -204,7 +206,7 @@ class Surrogate:
         lower = factor(total)
         assert lower is not None, "noise of at least 1e-6 of a signal of at most 100 keeps it definite"
         self._whiten = np.asarray(lapack.dtrtri(lower, lower=1)[0])
-        self._weights = self._whiten.T @ (self._whiten @ self._targets)
+        self._weights = self._whiten.T @ (self._whiten @ self.targets)
 
     def _posterior(self, cross: Array) -> tuple[Array, Array, Array]:
         """Mean, deviation and whitened covariance, from ``(m, n)`` covariances (R&W eqs. 2.25, 2.26)."""
