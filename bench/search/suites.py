@@ -7,12 +7,13 @@ merges stay far below what a search finds. ``--describe`` prints by how much.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import gettempdir
+
+from transformers.utils.logging import disable_progress_bar
 
 from bench.page import table
 from bench.search.landscape import describe
@@ -154,8 +155,6 @@ def _zoo(directory: Path, seed: int) -> Zoo:
 
 def main(options: Sequence[str] | None = None) -> None:
     """Build, and describe where asked."""
-    # Before the first model is loaded: bars of transformers would stand between our lines.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     parser = argparse.ArgumentParser(prog="python -m bench.search.suites", description=__doc__)
     parser.add_argument("directory", nargs="?", type=Path, default=DEFAULT)
     parser.add_argument("--zoo", type=Path, help="an existing zoo, instead of training one")
@@ -164,6 +163,8 @@ def main(options: Sequence[str] | None = None) -> None:
     parser.add_argument("--describe", action="store_true", help="print parents, plain merges, random search")
     parser.add_argument("--deep", action="store_true", help="with longer searches (minutes a suite)")
     chosen = parser.parse_args(options)
+    # Its bars would stand between our lines.
+    disable_progress_bar()
     suites = build_suites(chosen.directory, names=chosen.only, zoo=chosen.zoo, seed=chosen.seed)
     if chosen.describe or chosen.deep:
         rows = []
