@@ -1,7 +1,7 @@
 """What a suite's search is up against: its parents, plain merges, and what a search can reach.
 
-The finalists of a probe are compared on the test items themselves, and so is the one weight of task arithmetic:
-this page says where the heights are, not how well a search does. That is measured elsewhere, on sealed items.
+The finalists of a probe are compared on the test items themselves, and so is the one weight of task
+arithmetic: this says where the heights are, not how well a search does.
 """
 
 from __future__ import annotations
