@@ -24,6 +24,9 @@ def evolve(
     launcher: Annotated[
         str | None, typer.Option(help="processes of this machine, or ray; the file's if not given.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Try a few candidates, say what the search will cost, and stop.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Search for the merging recipe that scores best.
@@ -34,6 +37,11 @@ def evolve(
     from mergery.cli.watch import search_progress
     from mergery.evolve import evolve as run
 
+    if dry_run:
+        from mergery.cli.forecasts import print_forecasts
+
+        print_forecasts(search, out, device=device, workers=workers, launcher=launcher)
+        return
     if quiet:
         run(search, out, device=device, workers=workers, launcher=launcher)
         return

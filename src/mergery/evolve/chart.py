@@ -13,7 +13,7 @@ from mergery.evolve.trial import Trial
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["blank", "draw", "save"]
+__all__ = ["blank", "draw", "save", "search_figure"]
 
 
 def blank(width: float, height: float) -> Figure:
@@ -37,10 +37,24 @@ def save(figure: Figure, path: Path) -> None:
 def draw(
     path: Path, trials: Sequence[Trial], *, direction: Direction, metric: str, references: Mapping[str, float]
 ) -> None:
-    """Draw a search as PNG.
+    """Draw a search as PNG; see :func:`search_figure`.
 
     Args:
         path: the file to write.
+        trials: in order.
+        direction: which way the score is better.
+        metric: what the score is, for the axis.
+        references: name to score of the base and the other ingredients.
+    """
+    save(search_figure(trials, direction=direction, metric=metric, references=references), path)
+
+
+def search_figure(
+    trials: Sequence[Trial], *, direction: Direction, metric: str, references: Mapping[str, float]
+) -> Figure:
+    """A picture of a search.
+
+    Args:
         trials: in order.
         direction: which way the score is better.
         metric: what the score is, for the axis.
@@ -70,4 +84,4 @@ def draw(
     axes.set_xlabel("trial")
     axes.set_ylabel(f"{metric} on the validation items")
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
-    save(figure, path)
+    return figure

@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,10 @@ from mergery.evolve.chart import blank, save
 from mergery.evolve.space import Domain
 from mergery.evolve.trial import Trial
 
-__all__ = ["draw_sensitivity", "importance", "judged"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_sensitivity", "importance", "judged", "sensitivity_figure"]
 
 FEWEST = 10
 """With fewer trials, nothing is said."""
@@ -99,6 +103,26 @@ def draw_sensitivity(
         direction: which way the score is better.
         metric: what the score is, for the axes.
     """
+    save(sensitivity_figure(names, trials, shares, direction=direction, metric=metric), path)
+
+
+def sensitivity_figure(
+    names: Sequence[str],
+    trials: Sequence[Trial],
+    shares: Mapping[str, float],
+    *,
+    direction: Direction,
+    metric: str,
+) -> Figure:
+    """A picture of the score against each of the dimensions that matter most.
+
+    Args:
+        names: of all dimensions.
+        trials: of the search.
+        shares: their importance; if empty, the first dimensions are drawn.
+        direction: which way the score is better.
+        metric: what the score is, for the axes.
+    """
     told = judged(trials)
     shown = list(shares or names)[:PANELS]
     columns = min(4, len(shown))
@@ -121,7 +145,7 @@ def draw_sensitivity(
         axes.tick_params(labelsize=7)
     figure.supylabel(f"{metric} on the validation items", fontsize=8)
     figure.supxlabel("blue: asked all items, grey: given up, red: the best", fontsize=8)
-    save(figure, path)
+    return figure
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -61,7 +61,8 @@ class Record:
     """A search's trials, on disk.
 
     Args:
-        place: the journal file, made if it does not exist; or a database's URL (``postgresql://…``).
+        place: the journal file, made if it does not exist; or a database's URL (``postgresql://…``);
+            ``None`` keeps the record in memory.
         name: the study's name, which says what is searched.
         directions: which way each objective's score is better.
         names: names of the dimensions.
@@ -73,7 +74,7 @@ class Record:
 
     def __init__(
         self,
-        place: Path | str,
+        place: Path | str | None,
         name: str,
         *,
         directions: Sequence[Direction],
@@ -185,7 +186,9 @@ def _trial(found: FrozenTrial, names: Sequence[str]) -> Trial:
     )
 
 
-def _storage(place: Path | str) -> BaseStorage:
+def _storage(place: Path | str | None) -> BaseStorage:
+    if place is None:
+        return InMemoryStorage()
     if isinstance(place, str):
         return RDBStorage(place)
     journal = place.absolute()  # Optuna's link must not depend on the working directory

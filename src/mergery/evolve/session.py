@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from types import TracebackType
 
 from mergery.checkpoint import ModelRef
@@ -13,7 +13,7 @@ from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.fitness import inputs_digest
 from mergery.evolve.home import Home
-from mergery.evolve.launchers import check_launcher, choose_launcher
+from mergery.evolve.launchers import Launcher, check_launcher, choose_launcher
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.opening import Search
 from mergery.evolve.posting import Posting
@@ -64,6 +64,17 @@ class Session:
     ) -> None:
         self._held.close()
 
+    @contextmanager
+    def unwritten(self) -> Iterator[Session]:
+        """Work as inside the session, with nothing kept: the directory is neither taken nor made."""
+        with Ledger() as self._ledger:
+            self.examiner = self._posting.examiner(self._builder, self._ledger)
+            yield self
+
+    def launcher(self) -> Launcher:
+        """Where the search's settings have its trials run; close it in the end."""
+        return choose_launcher(self.checked.spec.search, self.device, self.examiner, self._posting)
+
     def search(self, progress: Callable[[Progress], None] | None = None) -> tuple[Trial, ...]:
         """Try recipes until the budget is spent.
 
@@ -79,8 +90,7 @@ class Session:
             domains=checked.space.domains,
         )
         algorithm = checked.kind.start(checked.problem, checked.spec.search.for_algorithm)
-        settings = checked.spec.search
-        with closing(choose_launcher(settings, self.device, self.examiner, self._posting)) as launcher:
+        with closing(self.launcher()) as launcher:
             study = Study(
                 checked.space,
                 algorithm,
