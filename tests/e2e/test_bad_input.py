@@ -132,7 +132,11 @@ def search(tmp_path, write):
             (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items[part]))
         recipe = yaml.safe_load(write().read_text())
         recipe["parameters"] = {"weight": {"search": [0, 1]}}
-        task = {"validation": str(tmp_path / "validation.jsonl"), "test": str(tmp_path / "test.jsonl")}
+        task = {
+            "confirm": 0,
+            "validation": str(tmp_path / "validation.jsonl"),
+            "test": str(tmp_path / "test.jsonl"),
+        }
         data = {"recipe": recipe, "search": {"trials": 2}, "task": task}
         path = tmp_path / "search.yml"
         path.write_text(yaml.safe_dump(data | changes))

