@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,11 @@ from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examined
 from mergery.evolve.launchers import Finished, Job, Launcher
 from mergery.evolve.race import Race
-from mergery.evolve.record import Record
 from mergery.evolve.space import Candidate, Space
 from mergery.evolve.trial import Progress, Trial, best_trial
+
+if TYPE_CHECKING:
+    from mergery.evolve.record import Record
 
 __all__ = ["Budget", "Reference", "Study"]
 
