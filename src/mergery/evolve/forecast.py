@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Forecast", "forecast"]
 
-_INTERVALS = 3
-"""Bootstraps for each model of a report: of both scores, and of what the best one is better by."""
-
 _LEDGER_ROW = 85
 """Bytes of one outcome in a ledger."""
 
@@ -199,5 +196,14 @@ def _reporting(checked: Search, workshop: Workshop, finalists: int) -> tuple[int
     # each exam gets its items ready anew; a model is loaded once for each exam
     seconds += (stored * (searched + judged) + (plain + (front > 0)) * judged) * workshop.prepare
     seconds += 2 * stored * workshop.load
-    intervals = (stored + plain) * _INTERVALS + 2 * front * len(checked.exam.sections)
-    return cost, seconds + intervals * judged * workshop.interval + workshop.pictures
+    return cost, seconds + _resampled(checked, stored + plain, front) * workshop.interval + workshop.pictures
+
+
+def _resampled(checked: Search, contestants: int, front: int) -> int:
+    """Items in the bootstraps of a report: of the scores, and of what the best is better by."""
+    searched, judged = len(checked.exam), len(checked.test)
+    sections = checked.test.sections
+    differences = (contestants + 1 + (len(sections) > 1)) * judged
+    proportions = [section.evaluator.proportion for section in sections]
+    means = 0 if proportions == [True] else contestants * (searched + judged)
+    return differences + means + (0 if all(proportions) else front * 2 * judged)

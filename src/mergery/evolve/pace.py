@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -192,29 +192,42 @@ def _run(launcher: Launcher, jobs: Iterator[Job], begin: float) -> Iterator[tupl
 def _loading(session: Session) -> tuple[float, float]:
     """Seconds to load a model, and to get an item ready for it."""
     model = session.checked.models[0]
-    begin = time.perf_counter()
-    builder = StoredBuilder(model, device=session.device)
-    inputs_digest([model])
-    loaded = time.perf_counter()
     section = session.checked.exam.sections[0]
-    section.evaluator.prepare(builder.tokenizer, section.items)
-    return loaded - begin, (time.perf_counter() - loaded) / len(section.items)
+
+    def load() -> None:
+        StoredBuilder(model, device=session.device)
+        inputs_digest([model])
+
+    builder = StoredBuilder(model, device=session.device)
+    prepare = _typical(lambda: section.evaluator.prepare(builder.tokenizer, section.items))
+    return _typical(load, FEWEST), prepare / len(section.items)
 
 
 def _interval() -> float:
     values = np.linspace(0, 1, 500)
-    begin = time.perf_counter()
-    bootstrap_mean(values)
-    return (time.perf_counter() - begin) / len(values)
+    return _typical(lambda: bootstrap_mean(values)) / len(values)
 
 
 def _pictures(session: Session) -> float:
-    begin = time.perf_counter()
     names = session.checked.space.names
-    figure = search_figure([], direction="maximize", metric="", references={})
-    figure.canvas.draw()
-    sensitivity_figure(names, [], {}, direction="maximize", metric="").canvas.draw()
+
+    def draw() -> None:
+        search_figure([], direction="maximize", metric="", references={}).canvas.draw()
+        sensitivity_figure(names, [], {}, direction="maximize", metric="").canvas.draw()
+
+    begin = time.perf_counter()
+    draw()  # loads the library, too
     return time.perf_counter() - begin
+
+
+def _typical(step: Callable[[], object], times: int = 5) -> float:
+    """Median seconds of a step: a machine that others use is slow now and then."""
+    spent = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        step()
+        spent.append(time.perf_counter() - begin)
+    return float(np.median(spent))
 
 
 def _peak(who: int) -> int:
