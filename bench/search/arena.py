@@ -1,9 +1,11 @@
 """One search on one suite: what it claims, what it found, what it cost.
 
-    python -m bench.search.arena SUITES-DIR --suite languages --entry default --budget 24000 --seeds 0 1 2
+    python -m bench.search.arena SUITES --suite languages --entry default --budgets 24000 48000 --seeds 0 1 2
 
 Every entry gets the same items and the same budget of item evaluations, confirmation included; the winner is
-asked the sealed test items once, and that is outside the budget for all.
+asked the sealed test items once, and that is outside the budget for all. No algorithm knows its budget, so
+one search of the largest gives the results of all smaller ones: each is what had been tried by then, and a
+confirmation of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import json
 import random
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from mergery.evolve.home import Home
 from mergery.evolve.opening import Search
 from mergery.evolve.run import choose
 from mergery.evolve.session import Session
+from mergery.evolve.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Bout:
     """One search's result.
 
     ``searched`` is the best score as the search saw it, ``claimed`` what it claims (with an interval where it
-    has one), ``test`` what that recipe scores on the sealed items.
+    has one), ``test`` what that recipe scores on the sealed items, ``origin`` what proposed it.
     """
 
     suite: str
@@ -48,6 +52,7 @@ class Bout:
     spent: int
     seconds: float
     overhead: float
+    origin: str
 
 
 def draw(suite: Suite, folder: Path, *, seed: int, items: int) -> None:
@@ -79,20 +84,56 @@ def spec_of(suite: Suite, entry: str, folder: Path, *, seed: int, budget: int) -
     return SearchSpec.from_dict({"recipe": recipe_of(suite, settings), "search": search, "tasks": tasks})
 
 
-def fight(suite: Suite, entry: str, *, seed: int, budget: int, items: int = 400) -> Bout:
-    """Run one search, and ask its winner the sealed items."""
+def fight(suite: Suite, entry: str, *, seed: int, budgets: Sequence[int], items: int = 400) -> Iterator[Bout]:
+    """Run one search, and ask its winner at each budget the sealed items."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw(suite, folder, seed=seed, items=items)
-        begin = time.perf_counter()
-        checked = Search.open(spec_of(suite, entry, folder, seed=seed, budget=budget))
+        checked = Search.open(spec_of(suite, entry, folder, seed=seed, budget=max(budgets)))
         with Session(checked, Home(folder / "out"), device="cpu") as session:
             trials = session.search()
-            best, confirmed = choose(session, trials)
-            seconds = time.perf_counter() - begin
-            outcomes = session.examine(checked.test).examine(checked.candidate(best)).outcomes
+            for budget in sorted(budgets):
+                session.checked = of_budget(checked, budget)
+                begun = until(trials, budget - session.checked.reserve, len(checked.exam))
+                if begun:
+                    yield result(suite, entry, session, begun, seed=seed, budget=budget, items=items)
+
+
+def of_budget(checked: Search, budget: int) -> Search:
+    """The same search with another budget."""
+    return replace(checked, spec=replace(checked.spec, search=replace(checked.spec.search, budget=budget)))
+
+
+def until(trials: Sequence[Trial], budget: int, price: int) -> tuple[Trial, ...]:
+    """The trials that a search of a smaller budget would have had."""
+    spent, begun = 0, []
+    for trial in trials:
+        if budget - spent < max(price, trial.cost):
+            break
+        begun.append(trial)
+        spent += trial.cost
+    return tuple(begun)
+
+
+def result(
+    suite: Suite,
+    entry: str,
+    session: Session,
+    trials: tuple[Trial, ...],
+    *,
+    seed: int,
+    budget: int,
+    items: int,
+) -> Bout:
+    """What a search claims after these trials, and what that is worth."""
+    begin = time.perf_counter()
+    best, confirmed = choose(session, trials)
+    seconds = time.perf_counter() - begin
+    test = session.checked.test
+    outcomes = session.examine(test).examine(session.checked.candidate(best)).outcomes
     claim = confirmed.claim if confirmed else None
     assert best.score is not None
+    overhead = sum(trial.overhead_seconds for trial in trials)
     return Bout(
         suite.name,
         entry,
@@ -103,11 +144,12 @@ def fight(suite: Suite, entry: str, *, seed: int, budget: int, items: int = 400)
         claim.estimate if claim else best.score,
         claim.low if claim else None,
         claim.high if claim else None,
-        checked.test.score(outcomes),
+        test.score(outcomes),
         len(trials),
         sum(trial.cost for trial in trials) + (confirmed.cost if confirmed else 0),
-        seconds,
-        sum(trial.overhead_seconds for trial in trials),
+        seconds + overhead + sum(trial.build_seconds + trial.score_seconds for trial in trials),
+        overhead,
+        best.origin,
     )
 
 
@@ -116,22 +158,29 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--suite", nargs="+", required=True)
     parser.add_argument("--entry", nargs="+", required=True)
-    parser.add_argument("--budget", type=int, nargs="+", default=[24000])
+    parser.add_argument("--budgets", type=int, nargs="+", default=[24000])
     parser.add_argument("--items", type=int, nargs="+", default=[400])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--records", type=Path)
-    arguments = parser.parse_args()
-    for seed in arguments.seeds:
-        for budget in arguments.budget:
-            for name in arguments.suite:
-                suite = Suite.open(arguments.directory / name)
-                for entry, items in product(arguments.entry, arguments.items):
-                    bout = fight(suite, entry, seed=seed, budget=budget, items=items)
-                    line = json.dumps(asdict(bout))
-                    print(line, flush=True)
-                    if arguments.records:
-                        with arguments.records.open("a", encoding="utf-8") as file:
-                            file.write(line + "\n")
+    parser.add_argument("--records", type=Path, help="append to this file; what it holds is not done again")
+    options = parser.parse_args()
+    known = done(options.records) if options.records else set()
+    for seed, name, entry, items in product(options.seeds, options.suite, options.entry, options.items):
+        if all((name, entry, seed, budget, items) in known for budget in options.budgets):
+            continue
+        suite = Suite.open(options.directory / name)
+        for bout in fight(suite, entry, seed=seed, budgets=options.budgets, items=items):
+            line = json.dumps(asdict(bout))
+            print(line, flush=True)
+            if options.records:
+                with options.records.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+
+
+def done(records: Path) -> set[tuple[object, ...]]:
+    """The bouts that a file holds."""
+    lines = records.read_text(encoding="utf-8").splitlines() if records.exists() else []
+    keys = ("suite", "entry", "seed", "budget", "items")
+    return {tuple(json.loads(line)[key] for key in keys) for line in lines}
 
 
 if __name__ == "__main__":

@@ -17,35 +17,45 @@ class Entry:
     """
 
     search: Mapping[str, object]
-    method: str = "task_arithmetic"
-    knobs: Mapping[str, object] = field(default_factory=dict)
+    method: str | Mapping[str, object] = "task_arithmetic"
+    knobs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     confirm: bool = False
 
 
 WEIGHTS = {"weight": {"search": True}}
 BLOCKS = {"weight": {"search": True, "by": "block"}}
-LAYERS = {"weight": {"search": True, "by": "layer"}}
-ROLES = {"weight": {"search": True, "by": "role"}}
+BOTH = {"search": ["task_arithmetic", "dare_ties"]}
 DARE_TIES = {"weight": {"search": [0.0, 1.0], "start": 0.5}, "density": {"search": [0.0, 1.0], "start": 0.5}}
+# mergekit-evolve with a group for each layer: weights from 1/K, densities from 1
+MERGEKIT = {
+    "weight": {"search": [0.0, 1.0], "start": "1/K", "by": "layer"},
+    "density": {"search": [0.0, 1.0], "start": 1.0, "by": "layer"},
+}
 
 ENTRIES: Mapping[str, Entry] = {
-    "default": Entry({"algorithm": "staged"}, knobs=BLOCKS, confirm=True),
-    "default, black box": Entry({"algorithm": "staged", "gradients": False}, knobs=BLOCKS, confirm=True),
-    "gradient": Entry({"algorithm": "gradient", "racing": True}, knobs=BLOCKS, confirm=True),
-    "gradient, roles": Entry({"algorithm": "gradient", "racing": True}, knobs=ROLES, confirm=True),
-    "gradient, layers": Entry({"algorithm": "gradient", "racing": True}, knobs=LAYERS, confirm=True),
+    "default": Entry({"algorithm": "staged"}, BOTH, BLOCKS, confirm=True),
+    "default, black box": Entry({"algorithm": "staged", "gradients": False}, BOTH, BLOCKS, confirm=True),
+    "default, task arithmetic": Entry({"algorithm": "staged"}, knobs=BLOCKS, confirm=True),
     # Akiba et al.: DARE-TIES, two numbers a model, CMA-ES from 0.5 with sigma 1/6, the best training score
     "paper": Entry({"algorithm": "cma-es"}, "dare_ties", DARE_TIES),
-    "paper, task arithmetic": Entry({"algorithm": "cma-es"}, knobs=WEIGHTS),
-    "cma-es, blocks": Entry({"algorithm": "cma-es"}, knobs=BLOCKS),
-    "random": Entry({"algorithm": "random"}, knobs=WEIGHTS),
-    "ga": Entry({"algorithm": "ga"}, knobs=WEIGHTS),
-    "tpe": Entry({"algorithm": "tpe"}, knobs=WEIGHTS),
-    "gp": Entry({"algorithm": "gp"}, knobs=WEIGHTS),
+    "mergekit-evolve": Entry({"algorithm": "cma-es"}, "dare_ties", MERGEKIT),
+    "random": Entry({"algorithm": "random"}, "dare_ties", DARE_TIES),
+    "ga": Entry({"algorithm": "ga"}, "dare_ties", DARE_TIES),
+    "tpe": Entry({"algorithm": "tpe"}, "dare_ties", DARE_TIES),
+    "gp": Entry({"algorithm": "gp"}, "dare_ties", DARE_TIES),
+    "random, task arithmetic": Entry({"algorithm": "random"}, knobs=WEIGHTS),
+    "cma-es, task arithmetic": Entry({"algorithm": "cma-es"}, knobs=WEIGHTS),
+    "tpe, task arithmetic": Entry({"algorithm": "tpe"}, knobs=WEIGHTS),
+    "gp, task arithmetic": Entry({"algorithm": "gp"}, knobs=WEIGHTS),
 }
 
 
 def recipe_of(suite: Suite, entry: Entry) -> dict[str, object]:
     """An entry's genome, on a suite's models."""
-    models = [{"model": str(suite.model(name)), "parameters": dict(entry.knobs)} for name in suite.experts]
+    share = round(1 / len(suite.experts), 3)
+    knobs = {
+        name: {key: share if value == "1/K" else value for key, value in knob.items()}
+        for name, knob in entry.knobs.items()
+    }
+    models = [{"model": str(suite.model(name)), "parameters": knobs} for name in suite.experts]
     return {"merge_method": entry.method, "base_model": str(suite.model(suite.base)), "models": models}

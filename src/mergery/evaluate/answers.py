@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["AnswerEvaluator", "AnswerScorer"]
 
+POWER = 0.5
+"""Of the whole answer's probability, where a smooth score is wanted (:mod:`mergery.evaluate.soft`). With 1,
+descents stop where no answer is nearly right (37 against 51 % on five small tasks); with 0, the likelihood,
+they serve answers that stay wrong (22 against 29 % on three algorithms in new formats)."""
+
 
 @dataclass(frozen=True)
 class AnswerEvaluator:
@@ -65,10 +70,11 @@ class AnswerScorer:
         if self.evaluator.name == "likelihood":
             return scores
         lengths = np.array([answer for _, answer in self.prepared.rows])
-        return replace(scores, smooth=np.exp(outcomes.likelihood * lengths, dtype=np.float32))
+        return replace(scores, smooth=np.exp(POWER * outcomes.likelihood * lengths, dtype=np.float32))
 
     def backward(self, model: PreTrainedModel, weights: NDArray[np.float64]) -> float:
-        """See :class:`mergery.evaluate.SoftScorer`: the answers' probability, or their likelihood itself."""
+        """See :class:`mergery.evaluate.SoftScorer`: a power of the probability, or the likelihood."""
         from mergery.evaluate.soft import backward
 
-        return backward(model, self.prepared, weights, likelihood=self.evaluator.name == "likelihood")
+        power = None if self.evaluator.name == "likelihood" else POWER
+        return backward(model, self.prepared, weights, power=power)

@@ -1,9 +1,10 @@
 """How the probability of the gold answers changes with the weights: for searches that follow gradients.
 
-The share of items answered right is a staircase: flat almost everywhere. The mean probability of the whole
-answer, ``(1/n) sum_i p(answer_i | prompt_i)``, is what that share would be if answers were drawn at random
-from the model, and it is smooth. Unlike the likelihood it gives nothing for making a hopeless item less
-hopeless, so it goes up where right answers are within reach.
+The share of items answered right is a staircase: flat almost everywhere. The mean probability ``p`` of the
+whole answer is what that share would be if answers were drawn at random from the model, and it is smooth; but
+it is nearly flat, too, where answers are far from right, and descents end there. The likelihood spends itself
+on hopeless items. Between them lies ``p ** q``, generalised cross entropy up to a factor (Zhang and Sabuncu,
+arXiv:1805.07836, equation 6): an item's gradient is that of its log-probability, times ``p ** q``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _CPU_TOKENS, _GPU_TOKENS = 1024, 8192
 
 
 def backward(
-    model: PreTrainedModel, prepared: Prepared, weights: NDArray[np.float64], *, likelihood: bool = False
+    model: PreTrainedModel, prepared: Prepared, weights: NDArray[np.float64], *, power: float | None
 ) -> float:
     """Add the gradient of a loss to the ``grad`` of the model's parameters.
 
@@ -32,11 +33,11 @@ def backward(
         model: a causal language model whose parameters require gradients.
         prepared: n items in its tokenizer's tokens.
         weights: ``(n,)`` what each item counts; the loss is minus their weighted sum.
-        likelihood: whether items are scored by their mean log-probability a token, and not by the whole
-            answer's probability.
+        power: items are scored by the whole answer's probability to this power; by its mean
+            log-probability a token if it is ``None``.
 
     Returns:
-        The loss: ``- sum_i weights_i p_i``.
+        The loss: minus the weighted sum of the items' scores.
     """
     device, loss = model.device, 0.0
     budget = _CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS
@@ -52,7 +53,7 @@ def backward(
             chances = scores.gather(1, batch.gold[:, None])[:, 0] - scores.logsumexp(1)
             per_item = _summed(chances, counts[rows])
             length = torch.as_tensor(counts[rows], device=device)
-            score = per_item / length if likelihood else per_item.exp()
+            score = per_item / length if power is None else (power * per_item).exp()
             share = torch.as_tensor(weights[order[rows]], dtype=torch.float32, device=device)
             term = -(score * share).sum()
             torch.autograd.backward(term)

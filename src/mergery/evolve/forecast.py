@@ -127,7 +127,7 @@ def _forecast(spec: SearchSpec, home: Home, device: str) -> Forecast:
     with session.unwritten():
         workshop = measure(session)
         played = rehearse(session, workshop, done)
-    finalists = min(spec.search.finalists, max(1, played.whole))
+    finalists = min(checked.finalists, max(1, played.whole))
     reporting, seconds = _reporting(checked, workshop, finalists)
     confirming, confirm_seconds = _confirming(checked, workshop, finalists)
     exam, dimensions = checked.exam, checked.problem.dimensions

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ __all__ = ["Answers", "Ledger", "ledger_key"]
 
 _PATIENCE = 60.0
 """Seconds that one process waits for another's entry: many workers share one ledger."""
+
+_PAUSE = 0.01
+"""Seconds between two attempts at what SQLite does not wait for."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS models (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
@@ -60,7 +64,7 @@ class Ledger:
         self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=_PATIENCE)
         try:
             # a write-ahead log survives the process's death; only the machine's could lose the last entry
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._wait_to("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.executescript(_TABLES)
         except sqlite3.DatabaseError as problem:
@@ -83,6 +87,19 @@ class Ledger:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+    def _wait_to(self, change: str) -> None:
+        """Run a statement that fails at once, whatever the timeout, while another process opens the file."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._connection.execute(change)
+            except sqlite3.OperationalError as problem:
+                if problem.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
 
     def clear(self) -> None:
         """Forget everything."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 
 from mergery.checkpoint import ModelRef
@@ -23,6 +24,11 @@ from mergery.evolve.trial import Trial
 from mergery.recipe import Recipe
 
 __all__ = ["Search"]
+
+_MOST_FINALISTS = 8
+
+_CONFIRM_SHARE = 1 / 8
+"""Of the budget, which confirming takes at most where the search does not say how many finalists it wants."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +113,29 @@ class Search:
     @property
     def budget(self) -> Budget:
         """What trials may cost: the search's budget, less what is kept for the finalists."""
-        items, trials = self.spec.search.budget, self.spec.search.trials
-        if items is not None and self.confirm is not None:
-            cost = front_cost if self.exam.objectives else confirm_cost
-            items -= cost(self.spec.search.finalists, self.confirm.ends)
-        return Budget(items, trials)
+        items = self.spec.search.budget
+        return Budget(None if items is None else items - self.reserve, self.spec.search.trials)
+
+    @property
+    def reserve(self) -> int:
+        """Item evaluations that are kept for the finalists."""
+        return self._confirming(self.finalists)
+
+    @property
+    def finalists(self) -> int:
+        """How many of the best candidates are asked the items held back."""
+        settings, count = self.spec.search, _MOST_FINALISTS
+        if settings.finalists is not None or self.exam.objectives:
+            return settings.finalists or count
+        share = math.inf if settings.budget is None else _CONFIRM_SHARE * settings.budget
+        while count > 1 and self._confirming(count) > share:
+            count //= 2
+        return count
+
+    def _confirming(self, finalists: int) -> int:
+        if self.confirm is None:
+            return 0
+        return (front_cost if self.exam.objectives else confirm_cost)(finalists, self.confirm.ends)
 
     def identity(self, inputs: str) -> str:
         """Hash of all that decides a trial: the study's name."""

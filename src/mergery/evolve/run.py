@@ -113,7 +113,7 @@ def choose(session: Session, trials: tuple[Trial, ...]) -> tuple[Trial, Confirme
     if checked.confirm is None:
         return best, None
     finalists = []
-    for trial in best_trials(trials, checked.exam.direction, checked.spec.search.finalists):
+    for trial in best_trials(trials, checked.exam.direction, checked.finalists):
         candidate = checked.candidate(trial)
         outcomes = session.examiner.recall(candidate, len(checked.exam)).outcomes
         finalists.append(Finalist(trial.number, candidate, checked.exam.losses(outcomes)))
@@ -133,7 +133,7 @@ def choose_front(session: Session, trials: tuple[Trial, ...]) -> Front:
     if not found:
         raise _nothing(session, trials)
     entrants = []
-    for trial in spread(found, exam.directions, settings.finalists, preference):
+    for trial in spread(found, exam.directions, checked.finalists, preference):
         candidate = checked.candidate(trial)
         entrants.append(Entrant(trial, candidate, session.examiner.recall(candidate, len(exam)).outcomes))
     examiner = session.examine(checked.confirm) if checked.confirm else None

@@ -60,7 +60,8 @@ class SearchSettings:
             holds a gradient of every weight and the activations of a batch.
         references: whether plain merges by other methods are tried first; the algorithm's own choice if
             ``None``.
-        finalists: how many of the best candidates are asked the items held back.
+        finalists: how many of the best candidates are asked the items held back; 8 if ``None``, or, with one
+            objective, fewer where that would take more than an eighth of the budget.
         objectives: whether each task is an objective of its own; else their weighted mean is the one.
         preference: how much each objective matters when one recipe is picked from the front, by task;
             equally, if ``None``.
@@ -79,7 +80,7 @@ class SearchSettings:
     racing: bool | None = None
     references: bool | None = None
     gradients: bool = True
-    finalists: int = 8
+    finalists: int | None = None
     objectives: bool = False
     preference: Mapping[str, float] | None = None
     workers: int = 1
@@ -253,7 +254,7 @@ class _Settings(Document):
     racing: bool | None = None
     references: bool | None = None
     gradients: bool = True
-    finalists: int = Field(default=8, ge=1)
+    finalists: int | None = Field(default=None, ge=1)
     objectives: bool = False
     preference: dict[str, float] | None = None
     workers: int = Field(default=1, ge=1)

@@ -261,9 +261,7 @@ class SearchSpace:
         return tuple(levels) if len(levels) > 1 else ()
 
     def _known(self) -> Iterator[tuple[str, Point]]:
-        """Plain merges in this space: each method as it begins, averages, sums, each model alone."""
-        for method in self.methods if self._open else ():
-            yield f"{method} as it is", self.start_of(method)
+        """Plain merges in this space: averages and sums by each method, each model alone."""
         weights = [knob.path for knob in self.knobs if _is_weight(knob.path)]
         experts: dict[Path, object] = {}
         for index, entry in enumerate(
@@ -273,40 +271,49 @@ class SearchSpace:
             if path in weights or entry["model"] != self.skeleton.get("base_model"):
                 experts[path] = entry["model"]
         # a model of fixed weight would be part of every one of these merges
-        if len(experts) < 2 or any(path not in weights for path in experts):
-            return
-        shares = {"uniform": 1 / len(experts), "half": 0.5, "sum": 1.0, "sum of two": 2 / len(experts)}
-        plain = {name: dict.fromkeys(experts, share) for name, share in shares.items()}
-        alone = {
-            f"{model if isinstance(model, str) else place('', path[:2])} alone": dict.fromkeys(experts, 0.0)
-            | {path: 1.0}
-            for path, model in experts.items()
-        }
+        plain = len(experts) > 1 and all(path in weights for path in experts)
+        able = [method for method in self.methods if plain and self._takes(method, weights)]
+        merges = [(method, name, values) for method in able for name, values in _shares(experts)]
+        merges += [(able[0], name, values) for name, values in _alone(experts)] if able else []
         seen: list[Point | None] = [None]
-        for name, values in (plain | alone).items():
-            point = self._weighted(values)
+        for method, name, values in merges:
+            point = self._weighted(method, values)
             if point is not None and point not in seen:
                 seen.append(point)
-                yield name, point
+                yield f"{name}, {method}" if self._open else name, point
+        for method in self.methods if self._open else ():
+            if self.start_of(method) not in seen:
+                yield f"{method} as it is", self.start_of(method)
 
-    def _weighted(self, weights: Mapping[Path, float]) -> Point | None:
-        """The start, by the first method that takes weights, with these; ``None`` if a range has no room."""
-        able = (
-            method
-            for method in range(len(self.methods))
-            if all(knob.ranges[method] for knob in self.knobs if knob.path in weights)
-        )
-        method = next(able, None)
-        if method is None:
-            return None
-        point = list(self._choice(method))
+    def _takes(self, method: str, weights: Sequence[Path]) -> bool:
+        """Whether a method takes all these weights."""
+        place = self.methods.index(method)
+        return all(knob.ranges[place] for knob in self.knobs if knob.path in weights)
+
+    def _weighted(self, method: str, weights: Mapping[Path, float]) -> Point | None:
+        """A method's start with these weights; ``None`` if a range has no room."""
+        place = self.methods.index(method)
+        point = list(self._choice(place))
         for knob in self.knobs:
-            span = knob.ranges[method] or knob.whole
+            span = knob.ranges[place] or knob.whole
             value = weights.get(knob.path, span.start)
             if not span.low <= value <= span.high:
                 return None
             point += [span.share(value)] * len(knob.names)
         return tuple(point)
+
+
+def _shares(experts: Mapping[Path, object]) -> Iterator[tuple[str, dict[Path, float]]]:
+    """Merges of all models with one weight; the average first, the most neutral one."""
+    shares = {"uniform": 1 / len(experts), "half": 0.5, "sum": 1.0, "sum of two": 2 / len(experts)}
+    yield from ((name, dict.fromkeys(experts, share)) for name, share in shares.items())
+
+
+def _alone(experts: Mapping[Path, object]) -> Iterator[tuple[str, dict[Path, float]]]:
+    """Each model with weight one, and the others with none."""
+    for path, model in experts.items():
+        name = model if isinstance(model, str) else place("", path[:2])
+        yield f"{name} alone", dict.fromkeys(experts, 0.0) | {path: 1.0}
 
 
 def _methods(recipe: Mapping[str, object], where: str) -> tuple[MergeMethod, ...]:

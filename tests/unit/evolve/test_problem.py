@@ -168,10 +168,12 @@ def test_known_points_are_of_a_method_that_takes_weights():
     for method in methods:
         assert known.pop(f"{method} as it is") == (method, 0.9, 0.9)
     assert known == {
-        "uniform": ("ties", 0.5, 0.5),
-        "sum": ("ties", 1.0, 1.0),
-        "zoo/a alone": ("ties", 1.0, 0.0),
-        "zoo/b alone": ("ties", 0.0, 1.0),
+        "uniform, ties": ("ties", 0.5, 0.5),
+        "sum, ties": ("ties", 1.0, 1.0),
+        "uniform, task_arithmetic": ("task_arithmetic", 0.5, 0.5),
+        "sum, task_arithmetic": ("task_arithmetic", 1.0, 1.0),
+        "zoo/a alone, ties": ("ties", 1.0, 0.0),
+        "zoo/b alone, ties": ("ties", 0.0, 1.0),
     }
 
 

@@ -236,7 +236,7 @@ def spoil(search, tmp_path, what):
         case "budget for finalists":
             # 5 of 20 items are held back: 8 finalists on 1, 4 on 1 more, 1 on 3 more; 15 items for a trial
             search["task"]["confirm"] = 0.25
-            search["search"] = {"budget": 8 + 4 + 3 + 14}
+            search["search"] = {"budget": 8 + 4 + 3 + 14, "finalists": 8}
         case "method":
             search["recipe"]["merge_method"] = {"search": ["task_arithmetic", "tiess"]}
         case "parameter":

@@ -11,6 +11,7 @@ import pytest
 from mergery.errors import StudyError
 from mergery.evaluate import evaluate, load_items
 from mergery.evolve import SearchSpec, evolve, importance
+from mergery.evolve.opening import Search
 from mergery.recipe import Recipe
 from unit.evolve.formulas import write_items
 
@@ -59,6 +60,17 @@ def test_finalists_are_asked_what_was_held_back(search, out):
     assert claim["low"] <= claim["score"] <= claim["high"]
     test = report["best"]["test"]["score"]
     assert report["best"]["claimed_minus_test"] == pytest.approx(claim["score"] - test)
+
+
+@pytest.mark.parametrize(
+    ("budget", "finalists", "reserve"), [(None, 8, 15), (120, 8, 15), (119, 4, 9), (72, 4, 9), (40, 1, 5)]
+)
+def test_confirming_takes_an_eighth_of_the_budget_at_most(search, budget, finalists, reserve):
+    """Rungs end after 1, 2 and 5 items: 8 + 4 + 3, 4 + 2 + 3, 2 + 1 + 3, 1 + 1 + 3."""
+    search["search"] = {"algorithm": "random", "trials": 9}
+    checked = Search.open(confirming(search, budget=budget))
+    assert (checked.finalists, checked.reserve) == (finalists, reserve)
+    assert checked.budget.items == (budget and budget - reserve)
 
 
 def test_a_confirmed_search_is_continued_and_repeated(search, out, tmp_path):

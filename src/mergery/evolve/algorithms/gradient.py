@@ -40,6 +40,9 @@ PATIENCE = 3
 WIDTH = 2
 """Descents that are begun together."""
 
+MOST = 4
+"""Choices that are descended from at first, of however many."""
+
 TRIED = 2
 """Judgements after which the best of those goes on alone."""
 
@@ -117,14 +120,19 @@ def smooth_loss(outcome: Outcome) -> float:
 
 
 class Descents:
-    """Several descents: two begun together, of which the better goes on, and so again from new points.
+    """Several descents: a few begun together, of which the best goes on, and so again from new points.
 
-    The first begins at the first point that was offered, whatever its loss: among known points that is the
-    most neutral merge, from which every model's share can grow. The others begin at the best point that is
-    not near the beginning of another.
+    No gradient leads from one choice to another, so the first round has a descent for each of them that was
+    offered, or two where nothing is to be chosen. It begins at the first point that was offered, whatever its
+    loss: among known points that is the most neutral merge, from which every model's share can grow. Later
+    descents begin at the best point that is not near the beginning of another.
+
+    Args:
+        choices: of every dimension the number of its values, or 0; empty if all are real.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, choices: Sequence[int] = ()) -> None:
+        self._chosen = [place for place, values in enumerate(choices) if values]
         self._starts: list[tuple[float, Point]] = []
         self._used: list[Point] = []
         self._running: list[Descent] = []
@@ -138,10 +146,10 @@ class Descents:
     def propose(self) -> Proposal | None:
         """The next step of a descent that waits for nothing, or of a new one; ``None`` without a start."""
         self._running = [descent for descent in self._running if not descent.ended]
-        if len(self._running) == WIDTH and all(descent.judged >= TRIED for descent in self._running):
+        if len(self._running) > 1 and all(descent.judged >= TRIED for descent in self._running):
             self._running = [min(self._running, key=lambda descent: descent.best)]
         if not self._running:
-            for _ in range(WIDTH):
+            for _ in range(WIDTH if self._used else max(WIDTH, len(self._firsts()))):
                 self._begin()
         idle = [run for run in self._running if all(run is not owner for _, owner in self._out)]
         descent = min(idle, key=lambda run: run.judged, default=None) or self._begin()
@@ -166,10 +174,18 @@ class Descents:
         open_starts = [entry for entry in self._starts if self._is_new(entry[1])]
         if not open_starts:
             return None
-        start = min(open_starts)[1] if self._used else open_starts[0][1]
+        firsts = [point for point in self._firsts() if point not in self._used]
+        start = firsts[0] if firsts else min(open_starts)[1]
         self._used.append(start)
         self._running.append(Descent(start))
         return self._running[-1]
+
+    def _firsts(self) -> list[Point]:
+        """The first point that was offered of each combination of choices."""
+        firsts: dict[Point, Point] = {}
+        for _, point in self._starts:
+            firsts.setdefault(tuple(point[place] for place in self._chosen), point)
+        return list(firsts.values())[:MOST]
 
     def _is_new(self, point: Point) -> bool:
         """Whether it is further than a step from every beginning so far."""
@@ -192,7 +208,7 @@ class GradientSearch:
         self._strangers = max((2, *problem.choices))
         self._first = [*known, *strangers(problem, 0, self._strangers, self._generator)]
         self._first.reverse()
-        self._descents = Descents()
+        self._descents = Descents(problem.choices)
 
     def ask(self, count: int = 1, pending: Sequence[Proposal] = ()) -> Sequence[Proposal]:  # noqa: ARG002
         """The known points; then the next step of every descent that is not waiting for one."""
