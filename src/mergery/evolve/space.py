@@ -6,7 +6,6 @@ method takes the knobs that it has a parameter for, in its own range; the others
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
@@ -219,7 +218,7 @@ class SearchSpace:
         """
         if len(genome) != len(self.names):
             raise ValueError(f"{len(genome)} values for {len(self.names)} dimensions")
-        data = cast(dict[str, Any], copy.deepcopy(dict(self.skeleton)))
+        data = _apart(self.skeleton)
         numbers = iter(genome)
         method = self.methods.index(str(next(numbers))) if self._open else 0
         if self._open:
@@ -314,6 +313,16 @@ def _alone(experts: Mapping[Path, object]) -> Iterator[tuple[str, dict[Path, flo
     for path, model in experts.items():
         name = model if isinstance(model, str) else place("", path[:2])
         yield f"{name} alone", dict.fromkeys(experts, 0.0) | {path: 1.0}
+
+
+def _apart(data: Any) -> Any:
+    """A copy in which no two places share an object.
+
+    What is written once for two models, as a YAML anchor or a variable in Python, still has a value for each.
+    """
+    if isinstance(data, Mapping):
+        return {key: _apart(value) for key, value in data.items()}
+    return [_apart(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def _methods(recipe: Mapping[str, object], where: str) -> tuple[MergeMethod, ...]:

@@ -175,3 +175,12 @@ def test_values_can_be_read():
 def test_a_genome_has_all_dimensions():
     with pytest.raises(ValueError, match="1 values for 2 dimensions"):
         SearchSpace.open(recipe(density={})).recipe((1.0,))
+
+
+def test_knobs_that_are_written_once_for_two_models_are_two():
+    """As a YAML anchor is read, or a variable that Python code uses twice."""
+    shared = {"weight": {"search": [0, 1]}}
+    models = [{"model": f"zoo/{name}", "parameters": shared} for name in "ab"]
+    space = SearchSpace.open({"merge_method": "linear", "models": models})
+    recipe = space.recipe((0.25, 0.75)).to_dict()
+    assert [model["parameters"]["weight"] for model in recipe["models"]] == [0.25, 0.75]
