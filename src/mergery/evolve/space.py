@@ -260,7 +260,7 @@ class SearchSpace:
         return tuple(levels) if len(levels) > 1 else ()
 
     def _known(self) -> Iterator[tuple[str, Point]]:
-        """Plain merges in this space: averages and sums by each method, each model alone."""
+        """Plain merges here: averages and sums, each model alone, each method's average and start."""
         weights = [knob.path for knob in self.knobs if _is_weight(knob.path)]
         experts: dict[Path, object] = {}
         for index, entry in enumerate(
@@ -272,8 +272,8 @@ class SearchSpace:
         # a model of fixed weight would be part of every one of these merges
         plain = len(experts) > 1 and all(path in weights for path in experts)
         able = [method for method in self.methods if plain and self._takes(method, weights)]
-        merges = [(method, name, values) for method in able for name, values in _shares(experts)]
-        merges += [(able[0], name, values) for name, values in _alone(experts)] if able else []
+        merges = [(able[0], *merge) for merge in (*_shares(experts), *_alone(experts))] if able else []
+        merges += [(method, *next(_shares(experts))) for method in able[1:]]
         seen: list[Point | None] = [None]
         for method, name, values in merges:
             point = self._weighted(method, values)

@@ -171,7 +171,6 @@ def test_known_points_are_of_a_method_that_takes_weights():
         "uniform, ties": ("ties", 0.5, 0.5),
         "sum, ties": ("ties", 1.0, 1.0),
         "uniform, task_arithmetic": ("task_arithmetic", 0.5, 0.5),
-        "sum, task_arithmetic": ("task_arithmetic", 1.0, 1.0),
         "zoo/a alone, ties": ("ties", 1.0, 0.0),
         "zoo/b alone, ties": ("ties", 0.0, 1.0),
     }

@@ -182,7 +182,7 @@ class Staged:
         self._ladder += strangers(problem, 0, max((1, *problem.choices)), generator)
         self._ladder.reverse()
         self._history: list[tuple[Proposal, Outcome]] = []
-        self._descents = Descents(problem.choices)
+        self._descents = Descents()
         self._stages: list[Stage] = []
         self._level = -1
 
