@@ -163,17 +163,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--records", type=Path, help="append to this file; what it holds is not done again")
     options = parser.parse_args()
-    known = done(options.records) if options.records else set()
     for seed, name, entry, items in product(options.seeds, options.suite, options.entry, options.items):
-        if all((name, entry, seed, budget, items) in known for budget in options.budgets):
-            continue
         suite = Suite.open(options.directory / name)
-        for bout in fight(suite, entry, seed=seed, budgets=options.budgets, items=items):
-            line = json.dumps(asdict(bout))
-            print(line, flush=True)
-            if options.records:
-                with options.records.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+        run(suite, entry, options.budgets, seed=seed, items=items, records=options.records)
+
+
+def run(
+    suite: Suite,
+    entry: str,
+    budgets: Sequence[int],
+    *,
+    seed: int,
+    items: int = 400,
+    records: Path | None = None,
+) -> None:
+    """Run one search unless it is on record, print its results, and put them on record."""
+    known = done(records) if records else set()
+    if all((suite.name, entry, seed, budget, items) in known for budget in budgets):
+        return
+    for bout in fight(suite, entry, seed=seed, budgets=budgets, items=items):
+        line = json.dumps(asdict(bout))
+        print(line, flush=True)
+        if records:
+            with records.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
 
 
 def done(records: Path) -> set[tuple[object, ...]]:
