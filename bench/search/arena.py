@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from bench.records import Records
 from bench.search.entries import ENTRIES, recipe_of
 from bench.search.suite import Suite
 from mergery.evolve import SearchSpec
@@ -163,9 +164,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--records", type=Path, help="append to this file; what it holds is not done again")
     options = parser.parse_args()
+    records = Records(options.records) if options.records else None
     for seed, name, entry, items in product(options.seeds, options.suite, options.entry, options.items):
         suite = Suite.open(options.directory / name)
-        run(suite, entry, options.budgets, seed=seed, items=items, records=options.records)
+        run(suite, entry, options.budgets, seed=seed, items=items, records=records)
 
 
 def run(
@@ -175,25 +177,16 @@ def run(
     *,
     seed: int,
     items: int = 400,
-    records: Path | None = None,
+    records: Records | None = None,
 ) -> None:
     """Run one search unless it is on record, print its results, and put them on record."""
-    known = done(records) if records else set()
-    if all((suite.name, entry, seed, budget, items) in known for budget in budgets):
+    place = {"suite": suite.name, "entry": entry, "seed": seed, "items": items}
+    if records and all(records.of(**place, budget=budget) for budget in budgets):
         return
     for bout in fight(suite, entry, seed=seed, budgets=budgets, items=items):
-        line = json.dumps(asdict(bout))
-        print(line, flush=True)
+        print(json.dumps(asdict(bout)), flush=True)
         if records:
-            with records.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-
-
-def done(records: Path) -> set[tuple[object, ...]]:
-    """The bouts that a file holds."""
-    lines = records.read_text(encoding="utf-8").splitlines() if records.exists() else []
-    keys = ("suite", "entry", "seed", "budget", "items")
-    return {tuple(json.loads(line)[key] for key in keys) for line in lines}
+            records.note(**asdict(bout))
 
 
 if __name__ == "__main__":

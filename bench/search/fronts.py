@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from bench.records import Records
 from bench.search.arena import draw, until
 from bench.search.entries import WEIGHTS, Entry, recipe_of
 from bench.search.suite import Suite
@@ -93,14 +94,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--records", type=Path)
     options = parser.parse_args()
+    records = Records(options.records) if options.records else None
     for seed, name, algorithm in product(options.seeds, options.suite, options.algorithm):
-        suite = Suite.open(options.directory / name)
-        for volume in volumes(suite, algorithm, seed=seed, budgets=options.budgets):
-            line = json.dumps(asdict(volume))
-            print(line, flush=True)
-            if options.records:
-                with options.records.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+        run(Suite.open(options.directory / name), algorithm, options.budgets, seed=seed, records=records)
+
+
+def run(
+    suite: Suite, algorithm: str, budgets: Sequence[int], *, seed: int, records: Records | None = None
+) -> None:
+    """Run one search unless it is on record, print its fronts, and put them on record."""
+    place = {"suite": suite.name, "algorithm": algorithm, "seed": seed}
+    if records and all(records.of(**place, budget=budget) for budget in budgets):
+        return
+    for volume in volumes(suite, algorithm, seed=seed, budgets=budgets):
+        print(json.dumps(asdict(volume)), flush=True)
+        if records:
+            records.note(**asdict(volume))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.stats import t as student
 
+from bench.records import Records
 from bench.search.arena import Bout
 
 PAPER, OURS = "paper", "default"
@@ -46,8 +45,10 @@ class Standing:
         self._bouts = {(b.suite, b.entry, b.seed, b.budget, b.items): b for b in bouts}
 
     @classmethod
-    def load(cls, records: Path) -> Standing:
-        return cls(Bout(**json.loads(line)) for line in records.read_text(encoding="utf-8").splitlines())
+    def of(cls, records: Records) -> Standing:
+        """All bouts on record."""
+        names = [entry.name for entry in fields(Bout)]
+        return cls(Bout(**{name: row[name] for name in names}) for row in records.of())  # type: ignore[arg-type]
 
     def bouts(self, suite: str, entry: str, budget: int, items: int = 400) -> list[Bout]:
         """One a seed, in their order."""
@@ -88,8 +89,3 @@ class Standing:
         ]
         share = sum(held) / len(held) if held else None
         return Mean.of([bout.claimed - bout.test for bout in bouts]), share, len(bouts)
-
-    def overhead(self, suites: Sequence[str], entry: str, budget: int) -> Iterator[float]:
-        """Seconds that were neither merging nor scoring, as shares of all."""
-        for suite in suites:
-            yield from (bout.overhead / bout.seconds for bout in self.bouts(suite, entry, budget))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from tempfile import gettempdir
 
 from bench.page import RESULTS, table, write
+from bench.records import Records
+from bench.search import fronts
 from bench.search.arena import run
-from bench.search.standing import OURS, PAPER, Standing
+from bench.search.standing import OURS, PAPER, Mean, Standing
 from bench.search.suites import build_suites
 
 SUITES = ("algorithms", "formats", "languages", "skills")
@@ -21,6 +24,7 @@ DISTRACTORS, CLEAN = "distractors", "languages"
 PEERS = ("mergekit-evolve", "random", "ga", "tpe", "gp")
 BUDGETS = {OURS: (8000, 16000, 24000, 48000), PAPER: (8000, 24000, 48000, 80000)}
 PEER_BUDGETS = (8000, 16000, 24000, 48000)
+FRONTS = ("gp", "nsga2")
 COMPARED = (24000, 48000)
 GOAL = 80000
 INTRODUCTION = """\
@@ -41,19 +45,22 @@ def main(options: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", action="store_true", help="only write the page")
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args(options)
-    records = chosen.work / "search" / "bouts.jsonl"
-    records.parent.mkdir(parents=True, exist_ok=True)
+    bouts = Records(chosen.work / "search" / "bouts.jsonl")
+    areas = Records(chosen.work / "search" / "fronts.jsonl")
     if not chosen.page:
         suites = build_suites(chosen.work / "suites", names=chosen.suites, zoo=chosen.zoo)
         for seed in chosen.seeds:
             for suite in suites.values():
                 for entry in chosen.entries:
                     if suite.name != DISTRACTORS or entry in BUDGETS:
-                        run(suite, entry, BUDGETS.get(entry, PEER_BUDGETS), seed=seed, records=records)
-    write("search", "Searches against each other", page(Standing.load(records)), folder=chosen.results)
+                        run(suite, entry, BUDGETS.get(entry, PEER_BUDGETS), seed=seed, records=bouts)
+                for algorithm in FRONTS if len(suite.tasks) > 1 else ():
+                    fronts.run(suite, algorithm, COMPARED, seed=seed, records=areas)
+    lines = page(Standing.of(bouts), areas)
+    write("search", "Searches against each other", lines, folder=chosen.results)
 
 
-def page(standing: Standing) -> Iterator[str]:
+def page(standing: Standing, areas: Records) -> Iterator[str]:
     """The figures."""
     yield from INTRODUCTION
     for budget in COMPARED:
@@ -68,6 +75,8 @@ def page(standing: Standing) -> Iterator[str]:
     yield from table(header, _honesty(standing))
     yield from ("", "## Eight experts of no use in the pool", "")
     yield from table(("entry", "budget", "without", "with"), _distractors(standing))
+    yield from ("", "## Two objectives: the area below the front on the sealed items, of 100", "")
+    yield from table(("suite", "budget", *FRONTS, "ratio of the means"), _fronts(areas))
 
 
 def _quality(standing: Standing, budget: int) -> Iterator[tuple[object, ...]]:
@@ -102,3 +111,12 @@ def _distractors(standing: Standing) -> Iterator[tuple[object, ...]]:
             means = [standing.mean(suite, entry, budget) for suite in (CLEAN, DISTRACTORS)]
             if all(means):
                 yield (entry, f"{budget:,}", *means)
+
+
+def _fronts(areas: Records) -> Iterator[tuple[object, ...]]:
+    for suite, budget in product(SUITES, COMPARED):
+        rows = [areas.of(suite=suite, budget=budget, algorithm=algorithm) for algorithm in FRONTS]
+        if all(rows):
+            means = [Mean.of([float(str(row["test"])) for row in found]) for found in rows]
+            ratio = means[0].value / means[1].value
+            yield (suite, f"{budget:,}", *(f"{mean} (n {mean.count})" for mean in means), f"{ratio:.2f}")

@@ -5,7 +5,7 @@ answers). AdaMerging (arXiv:2310.02575) descends the entropy of unlabelled items
 answers are known. The descent proposes and the score judges: after every few steps the mean of the last
 iterates (Polyak and Juditsky, 1992) is asked all items. Where a descent leads depends on where it begins (of
 thirteen plain merges of a pool of twelve models two led to more than 85 % and the others to 10 to 18), and is
-not seen at once: so a new one is begun again and again, has two rounds of steps, and a third one is the best
+not seen at once: so two are begun, and later more, each for two rounds of steps; as many rounds are the best
 one's.
 
 One change to Adam: a knob's step is divided by the root of its own mean squared gradient and a part of the
@@ -128,7 +128,7 @@ def smooth_loss(outcome: Outcome) -> float:
 
 
 class Descents:
-    """Several descents: each new one has two rounds of steps, and then the best of all has one.
+    """Several descents: two begun first, later more; each has two rounds of steps, the best has two more.
 
     The first begins at the first point that was offered, whatever its loss: among known points that is the
     most neutral merge, from which every model's share can grow. Later ones begin at the best point that is
@@ -163,7 +163,8 @@ class Descents:
         if young is not None:
             return young
         rounds = sum(descent.judged for descent in self._all)
-        fresh = self._begin() if rounds >= (TRIED + 1) * len(self._all) else None
+        spare = rounds - TRIED * len(self._all)
+        fresh = self._begin() if spare >= 2 * (len(self._all) - 1) else None
         return fresh or min(idle, key=lambda descent: descent.best, default=None) or self._begin()
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> bool:
