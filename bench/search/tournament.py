@@ -24,7 +24,7 @@ DISTRACTORS, CLEAN = "distractors", "languages"
 PEERS = ("mergekit-evolve", "random", "ga", "tpe", "gp")
 BUDGETS = {OURS: (8000, 16000, 24000, 48000), PAPER: (8000, 24000, 48000, 80000)}
 PEER_BUDGETS = (8000, 16000, 24000, 48000)
-FRONTS = ("gp", "nsga2")
+PARETO, FRONTS = "fronts", ("gp", "nsga2")
 COMPARED = (24000, 48000)
 GOAL = 80000
 INTRODUCTION = """\
@@ -40,7 +40,7 @@ def main(options: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path(gettempdir()) / "mergery-bench")
     parser.add_argument("--zoo", type=Path, help="an existing zoo, instead of training one")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--entries", nargs="+", default=[OURS, PAPER, *PEERS])
+    parser.add_argument("--entries", nargs="+", default=[OURS, PAPER, *PEERS, PARETO])
     parser.add_argument("--suites", nargs="+", default=[*SUITES, DISTRACTORS])
     parser.add_argument("--page", action="store_true", help="only write the page")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -52,10 +52,11 @@ def main(options: Sequence[str] | None = None) -> None:
         for seed in chosen.seeds:
             for suite in suites.values():
                 for entry in chosen.entries:
-                    if suite.name != DISTRACTORS or entry in BUDGETS:
+                    if entry == PARETO:
+                        for algorithm in FRONTS if len(suite.tasks) > 1 else ():
+                            fronts.run(suite, algorithm, COMPARED, seed=seed, records=areas)
+                    elif suite.name != DISTRACTORS or entry in BUDGETS:
                         run(suite, entry, BUDGETS.get(entry, PEER_BUDGETS), seed=seed, records=bouts)
-                for algorithm in FRONTS if len(suite.tasks) > 1 else ():
-                    fronts.run(suite, algorithm, COMPARED, seed=seed, records=areas)
     lines = page(Standing.of(bouts), areas)
     write("search", "Searches against each other", lines, folder=chosen.results)
 
