@@ -76,8 +76,9 @@ def test_the_searches_of_the_docs_are_searches():
 
     from mergery.evolve import SearchSpec
 
-    (text,) = blocks("docs/search.md", "yaml")
-    assert SearchSpec.from_dict(yaml.safe_load(text)).search.trials > 0
+    for page in ("docs/search.md", "docs/paths.md"):
+        for text in blocks(page, "yaml"):
+            assert SearchSpec.from_dict(yaml.safe_load(text)).search.budget > 0
 
 
 def test_the_recipes_of_the_docs_are_recipes():
