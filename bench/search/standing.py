@@ -31,7 +31,7 @@ class Mean:
         return cls(float(points.mean()), float(student.ppf(0.975, len(points) - 1) * error), len(points))
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} ± {self.half:.1f}"
+        return f"{self.value:.1f}" + (f" ± {self.half:.1f}" if self.count > 1 else "")
 
 
 class Standing:
