@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["AnswerEvaluator", "AnswerScorer"]
 
 POWER = 0.5
-"""Of the whole answer's probability, where a smooth score is wanted (:mod:`mergery.evaluate.soft`). With 1,
-descents stop where no answer is nearly right (37 against 51 % on five small tasks); with 0, the likelihood,
-they serve answers that stay wrong (22 against 29 % on three algorithms in new formats)."""
+"""Of the whole answer's probability, where a smooth score is wanted. With 1, descents stop where no answer is
+nearly right; with 0, the likelihood, they serve answers that stay wrong (:mod:`mergery.evaluate.soft`)."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mergery.evaluate import Direction, Evaluator, Items
 __all__ = ["Exam", "Part", "Section"]
 
 GRADIENT_ITEMS = 20
-"""About how many items a gradient is taken on: as many steps of 20 lead as far as of 50."""
+"""About how many items a gradient is taken on: many rough steps lead further than few exact ones."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 Adam (Kingma and Ba, arXiv:1412.6980) in the unit cube, on the smooth loss (:mod:`mergery.evaluate.soft`).
 AdaMerging (arXiv:2310.02575) descends the entropy of unlabelled items' answers; here the items'
 answers are known. The descent proposes and the score judges: after every few steps the mean of the last
-iterates (Polyak and Juditsky, 1992) is asked all items. Where a descent leads depends on where it begins (of
-thirteen plain merges of a pool of twelve models, one led plain Adam to 98 % and the others to 10 to 18), and
+iterates (Polyak and Juditsky, 1992) is asked all items. Where a descent leads depends on where it begins, and
 is not seen at once: so two are begun, and later more, each for two rounds of steps; as many rounds are the
 best one's.
 
@@ -50,8 +49,8 @@ TRIED = 2
 has as many."""
 
 DAMPING = 0.1
-"""Of the mean squared gradient over all knobs, in each knob's. Without it, eight models of no use hide the
-four others (12 against 84 % after a round); with 0.3 or more, five small tasks lose a percent or two."""
+"""Of the mean squared gradient over all knobs, in each knob's: enough that the knobs of models of no use stay
+where they are, little enough that knobs of small effect still move."""
 
 _DECAY, _SQUARED_DECAY = 0.8, 0.95
 
