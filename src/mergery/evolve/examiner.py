@@ -73,13 +73,20 @@ class Slope:
         loss: minus the weighted mean of the items' smooth companions.
         gradient: by each coordinate of the unit cube.
         items: how many.
-        seconds: that it took.
+        build_seconds: merging, and multiplying the gradient of the weights with the models.
+        score_seconds: forward and backward passes.
     """
 
     loss: float
     gradient: Point
     items: int
-    seconds: float
+    build_seconds: float
+    score_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """That it took."""
+        return self.build_seconds + self.score_seconds
 
 
 class Examiner:
@@ -143,21 +150,23 @@ class Examiner:
         """
         if self._slopes is None:
             raise RecipeError("this space has no gradients", fix="choose another algorithm")
-        parts, begin = self.exam.batch(batch), time.perf_counter()
+        parts, begin, spent = self.exam.batch(batch), time.perf_counter(), 0.0
         count = sum(len(part.items) for part in parts)
 
         def backward(model: PreTrainedModel) -> float:
-            loss = 0.0
+            nonlocal spent
+            loss, start = 0.0, time.perf_counter()
             for part in parts:
                 scorer = self._scorer(part, model)
                 assert isinstance(scorer, SoftScorer)
                 loss += scorer.backward(model, self.exam.weights[part.places] / count)
+            spent = time.perf_counter() - start
             return loss
 
         loss, gradient = self._slopes.at(genome, backward)
         if not np.isfinite([loss, *gradient]).all():
             raise RecipeError("the gradient is not finite", fix="narrow the ranges of the search")
-        return Slope(loss, gradient, count, time.perf_counter() - begin)
+        return Slope(loss, gradient, count, time.perf_counter() - begin - spent, spent)
 
     def recall(self, candidate: Candidate, count: int) -> Examined:
         """The first ``count`` answers of a candidate; the ledger knows them, unless it was lost."""

@@ -246,7 +246,7 @@ class _Stage:
         if job.batch is not None:
             loss, gradient = self._landscape.slope(point)
             count = sum(len(part.items) for part in self._exam.batch(job.batch))
-            return Finished(job.number, slope=Slope(loss, gradient, count, 0.0)), self._pace.slope
+            return Finished(job.number, slope=Slope(loss, gradient, count, 0.0, 0.0)), self._pace.slope
         outcomes = self._landscape.answers(point, job.number)
         for end in self._exam.ends:
             if job.race and end < len(self._exam) and not job.race.hope(self._exam.losses(outcomes[:end])):

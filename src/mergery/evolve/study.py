@@ -237,7 +237,8 @@ class Study:
                 items=slope.items,
                 cost=slope.items * GRADIENT_COST,
                 gradient=slope.gradient,
-                score_seconds=slope.seconds,
+                build_seconds=slope.build_seconds,
+                score_seconds=slope.score_seconds,
             )
         if examined is None:
             return replace(trial, failure=finished.failure, cost=self._exam.ends[0])

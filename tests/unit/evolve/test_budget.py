@@ -87,7 +87,8 @@ class Slope:
     loss: float
     gradient: tuple[float, ...]
     items: int
-    seconds: float
+    build_seconds: float
+    score_seconds: float
 
 
 class Sloping:
@@ -106,7 +107,7 @@ class Sloping:
         if job.batch is None:
             return run_job(self._inquiry, job)
         count = sum(len(part.items) for part in self._inquiry.exam.batch(job.batch))
-        return Finished(job.number, slope=Slope(0.25, job.genome, count, 0.1))
+        return Finished(job.number, slope=Slope(0.25, job.genome, count, 0.0, 0.1))
 
 
 def with_gradients(path, budget):

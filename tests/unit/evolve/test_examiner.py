@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mergery.evolve.exam import Exam, Section
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.opening import Search
+from mergery.evolve.slopes import Slopes
 from mergery.evolve.space import Candidate
 from mergery.recipe import Recipe
 from unit.evolve.formulas import Formula, bowl, candidate, exam, examiner
@@ -205,3 +207,26 @@ def test_an_item_that_cannot_be_asked_is_told(real, tmp_path):
 
     with Ledger() as ledger, pytest.raises(DataError, match="71 tokens, and the model takes 64"):
         Examiner(MergeBuilder(real.start), asked, ledger, "x").examine(real.space.candidate((0.0,) * 9))
+
+
+class SlowSlopes(Slopes):
+    """Merging for a gradient takes 0.3 s longer."""
+
+    def at(self, genome, backward):
+        time.sleep(0.3)
+        return super().at(genome, backward)
+
+
+def test_what_a_gradient_takes_besides_its_passes_counts_as_building(search):
+    checked = Search.open(SearchSpec.from_dict(search))
+    builder = MergeBuilder(checked.start)
+    slopes = SlowSlopes(builder.live, checked.space)
+    asker = Examiner(builder, checked.exam, Ledger(), "inputs", slopes)
+    genome = checked.space.decode(checked.space.problem.start)
+    asker.slope(genome, 0)  # the first one loads libraries
+    begin = time.perf_counter()
+    found = asker.slope(genome, 0)
+    took = time.perf_counter() - begin
+    assert found.build_seconds >= 0.3
+    assert 0 < found.score_seconds < 0.3
+    assert found.build_seconds + found.score_seconds == pytest.approx(took, abs=0.05)
