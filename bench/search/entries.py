@@ -34,6 +34,7 @@ MERGEKIT = {
 
 ENTRIES: Mapping[str, Entry] = {
     "default": Entry({"algorithm": "staged"}, BOTH, BLOCKS, confirm=True),
+    "default, 20 items": Entry({"algorithm": "staged", "items": 20}, BOTH, BLOCKS, confirm=True),
     "default, black box": Entry({"algorithm": "staged", "gradients": False}, BOTH, BLOCKS, confirm=True),
     "default, task arithmetic": Entry({"algorithm": "staged"}, knobs=BLOCKS, confirm=True),
     # Akiba et al.: DARE-TIES, two numbers a model, CMA-ES from 0.5 with sigma 1/6, the best training score

@@ -1,4 +1,4 @@
-"""Jobs turned into tensors: the only place where tensors meet a method."""
+"""Jobs turned into tensors: the place where tensors meet a method."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from mergery.engine.inputs import Inputs
     from mergery.engine.plan import Job, Plan
     from mergery.engine.sink import Sink, Writer
+    from mergery.stack import Merged, Stack
 
-__all__ = ["execute"]
+__all__ = ["described", "execute"]
 
 
 def execute(
@@ -79,10 +80,7 @@ def _compute(plan: Plan, job: Job, inputs: Inputs, workspace: Workspace, writer:
         writer.close({})
         return
     opened = inputs.open(plan, job, workspace)
-    try:
-        merged = job.method(opened.stack, job.values)
-    except RecipeError as problem:
-        raise RecipeError(f"{job.name}: {problem.message}", fix=problem.fix) from problem
+    merged = described(job, opened.stack)
     for start, piece in opened.compute.evaluate(merged, job.output.dtype, survival=True):
         _check_result(piece, job)
         writer.write(start, piece)
@@ -90,6 +88,18 @@ def _compute(plan: Plan, job: Job, inputs: Inputs, workspace: Workspace, writer:
     if job.base is not None:
         evidence["survival"] = opened.compute.survival.tolist()
     writer.close(evidence)
+
+
+def described(job: Job, stack: Stack) -> Merged:
+    """What a job's method answers for its stack.
+
+    Raises:
+        RecipeError: naming the tensor, if the method refuses it.
+    """
+    try:
+        return job.method(stack, job.values)
+    except RecipeError as problem:
+        raise RecipeError(f"{job.name}: {problem.message}", fix=problem.fix) from problem
 
 
 def _check_result(piece: Bits, job: Job) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mergery.engine.changes import inner_changes
 from mergery.engine.execute import execute
 from mergery.engine.inputs import Inputs
-from mergery.engine.plan import make_plan, open_models
-from mergery.engine.sink import ModelSink, Sink
+from mergery.engine.plan import Plan, make_plan, open_models
+from mergery.engine.sink import ModelSink
 from mergery.engine.source import DiskSource, MemorySource
 from mergery.engine.stock import load_stock
 from mergery.recipe import Recipe
+from mergery.threads import sensible_threads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,6 +44,8 @@ class LiveMerge:
         self.model, self.tokenizer = load_stock(plan.donor.directory, device)
         self._sink = ModelSink(self.model)
         self._sink.check(job.name for job in plan.jobs)
+        elements = sum(job.output.elements for job in plan.jobs)
+        self._threads = sensible_threads(elements) if device == "cpu" else 1
 
     def build(self, recipe: Recipe) -> PreTrainedModel:
         """Fill the live model with the merge that ``recipe`` describes.
@@ -51,16 +56,29 @@ class LiveMerge:
             MergeryError: if the recipe does not fit the models, or the merge is not finite; the live
                 model then holds a mixture and is filled anew by the next call.
         """
-        self.run(recipe, self._sink)
+        execute(self._plan(recipe), self._inputs, self._sink, threads=self._threads)
         return self.model
 
-    def run(self, recipe: Recipe, sink: Sink) -> None:
-        """Merge what ``recipe`` describes into any sink, from the task vectors in memory.
+    def inner_changes(self, recipe: Recipe, others: Sequence[Recipe]) -> Iterator[tuple[str, list[float]]]:
+        """``<dL/dW, other merge - merge>`` of every tensor whose parameter holds a gradient.
+
+        Args:
+            recipe: what the live model was filled with.
+            others: M recipes of the same models.
+
+        Yields:
+            The tensor's name, and M inner products.
 
         Raises:
-            MergeryError: if the recipe does not fit the models, or the merge is not finite.
+            MergeryError: if a recipe does not fit the models.
         """
+        parameters = self.model.named_parameters(remove_duplicate=False)
+        gradients = {name: parameter.grad for name, parameter in parameters if parameter.grad is not None}
+        plans = [self._plan(other) for other in others]
+        return inner_changes(self._plan(recipe), plans, self._inputs, gradients, threads=self._threads)
+
+    def _plan(self, recipe: Recipe) -> Plan:
         for ref in recipe.models:
             if ref not in self._checkpoints:
                 self._checkpoints |= open_models(recipe)
-        execute(make_plan(recipe, self._checkpoints), self._inputs, sink)
+        return make_plan(recipe, self._checkpoints)

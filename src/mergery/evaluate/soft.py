@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mergery.evaluate.teacher_forced import Prepared, sensible_threads
-from mergery.threads import torch_threads
+from mergery.evaluate.teacher_forced import Prepared
+from mergery.threads import sensible_threads, torch_threads
 
 __all__ = ["backward"]
 
@@ -44,7 +44,7 @@ def backward(
     order = np.array(prepared.order)
     counts = np.array([prepared.rows[index][1] for index in order])
     first = 0
-    with torch_threads(sensible_threads(model)), torch.enable_grad():
+    with torch_threads(sensible_threads(model.num_parameters())), torch.enable_grad():
         for batch in prepared.batches(device, budget):
             rows = slice(first, first + len(batch.ids))
             first = rows.stop

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mergery.errors import DataError
 from mergery.evaluate.items import Item, Items
-from mergery.threads import torch_threads
+from mergery.threads import sensible_threads, torch_threads
 
-__all__ = ["AnswerOutcomes", "Prepared", "answer_outcomes", "encode", "prepare", "sensible_threads"]
+__all__ = ["AnswerOutcomes", "Prepared", "answer_outcomes", "encode", "prepare"]
 
 CPU_BATCH_TOKENS = 1024
 """Tokens a batch on a CPU: activations of small models then stay in cache (128 wide, 3 layers: 0.18 s for
@@ -29,9 +29,6 @@ CPU_BATCH_TOKENS = 1024
 
 GPU_BATCH_TOKENS = 16384
 """Tokens a batch on an accelerator, where large batches hide the cost of launching kernels."""
-
-SMALL_MODEL = 20_000_000
-"""Parameters below which a second thread costs more in waiting than it computes."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +149,13 @@ def answer_outcomes(
         model: a causal language model in evaluation mode, on any device.
         prepared: items in its tokenizer's tokens.
         batch_tokens: padded tokens a batch; by default what suits the model's device.
-        threads: CPU threads; by default :func:`sensible_threads`.
+        threads: CPU threads; by default :func:`~mergery.threads.sensible_threads`.
     """
     device = model.device
     budget = batch_tokens or (CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS)
     chances: list[Tensor] = []
     firsts: list[Tensor] = []
-    with torch_threads(threads or sensible_threads(model)):
+    with torch_threads(threads or sensible_threads(model.num_parameters())):
         for batch in prepared.batches(device, budget):
             logits = model(input_ids=batch.ids, use_cache=False, logits_to_keep=batch.kept).logits
             rows = logits.flatten(0, 1)[batch.picked].float()  # (N, vocabulary)
@@ -166,16 +163,6 @@ def answer_outcomes(
             chances.append(gold - rows.logsumexp(1))
             firsts.append(rows.argmax(1) == batch.gold)
         return _per_item(torch.cat(chances).cpu().numpy(), torch.cat(firsts).cpu().numpy(), prepared)
-
-
-def sensible_threads(model: PreTrainedModel) -> int:
-    """One CPU thread for small models, torch's own setting for others.
-
-    On models of half a million parameters two threads took two to three times as long as one on a machine
-    with other work: each of hundreds of short kernels waits for its slower half.
-    """
-    small = sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL
-    return 1 if small else torch.get_num_threads()
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, text: str, tokens: Sequence[int]) -> list[int]:

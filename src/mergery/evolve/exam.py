@@ -63,19 +63,21 @@ class Exam:
         sections: the tasks.
         shares: where rungs end, as shares of all items, ascending; the last is 1.
         objectives: whether each task is an objective of its own; else their weighted mean is the one.
+        most: items that are asked, the first ones; all, if ``None``. Batches for gradients are of all items.
     """
 
     sections: tuple[Section, ...]
     shares: tuple[float, ...] = (1.0,)
     objectives: bool = False
+    most: int | None = None
 
     def __len__(self) -> int:
-        return len(self.section_of)
+        return len(self._order) if self.most is None else min(self.most, len(self._order))
 
     @cached_property
     def section_of(self) -> NDArray[np.intp]:
-        """``(n,)`` the task of every item."""
-        return np.array([section for section, _ in self._order], dtype=np.intp)
+        """``(n,)`` the task of every item that is asked."""
+        return self._sections[: len(self)]
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
@@ -107,15 +109,15 @@ class Exam:
             [section.name, section.evaluator.name, section.items.digest, section.weight]
             for section in self.sections
         ]
-        return [asked, self.objectives, self.shares]
+        return [asked, self.objectives, self.shares, *([] if self.most is None else [self.most])]
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
-        """``(n,)`` what each item counts, such that the mean of weighted items is the mean of the tasks."""
-        counts = np.bincount(self.section_of, minlength=len(self.sections))
+        """What each item counts, asked or not: the mean over all is the weighted mean of the tasks."""
+        counts = np.bincount(self._sections, minlength=len(self.sections))
         shares = np.array([section.weight for section in self.sections], dtype=np.float64)
-        per_item: NDArray[np.float64] = shares / shares.sum() / counts * len(self)
-        return per_item[self.section_of]
+        per_item: NDArray[np.float64] = shares / shares.sum() / counts * len(self._order)
+        return per_item[self._sections]
 
     def batch(self, number: int) -> tuple[Part, ...]:
         """A batch of items for a gradient, task by task; batches are counted around.
@@ -123,9 +125,10 @@ class Exam:
         Args:
             number: of the batch, from 0 without end.
         """
-        count = max(1, round(len(self) / GRADIENT_ITEMS))
+        items = len(self._order)
+        count = max(1, round(items / GRADIENT_ITEMS))
         at = number % count
-        return self._rung(at * len(self) // count, (at + 1) * len(self) // count)
+        return self._rung(at * items // count, (at + 1) * items // count)
 
     def losses(self, outcomes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Loss of every item asked: weighted, lower is better.
@@ -160,7 +163,12 @@ class Exam:
     @cached_property
     def _signs(self) -> NDArray[np.float64]:
         ways = [1.0 if section.evaluator.direction == "minimize" else -1.0 for section in self.sections]
-        return np.array(ways)[self.section_of]
+        return np.array(ways)[self._sections]
+
+    @cached_property
+    def _sections(self) -> NDArray[np.intp]:
+        """The task of every item, asked or not."""
+        return np.array([section for section, _ in self._order], dtype=np.intp)
 
     @cached_property
     def _order(self) -> tuple[tuple[int, int], ...]:

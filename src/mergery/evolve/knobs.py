@@ -88,6 +88,10 @@ class Knob:
         known = [span for span in self.ranges if span]
         return Range(min(span.low for span in known), max(span.high for span in known), known[0].start)
 
+    def group_of(self, tensor: str) -> int:
+        """Index of the number that a tensor is merged with."""
+        return next((group for pattern, group in self.filters if pattern in tensor), 0)
+
     def setting(self, numbers: Sequence[float]) -> float | list[dict[str, object]]:
         """What the recipe says for these numbers."""
         if not self.groups:

@@ -78,7 +78,9 @@ class Search:
                 f"search.algorithm: {kind.name} needs gradients, and a task's evaluator has none",
                 fix="choose another algorithm, or the evaluator exact_match or likelihood",
             )
-        search, confirming, test = exams(tasks, racing=racing, objectives=settings.objectives)
+        search, confirming, test = exams(
+            tasks, racing=racing, objectives=settings.objectives, most=settings.items
+        )
         return cls(spec, space, kind, search, confirming, test, racing, _references(space) if plain else ())
 
     def __post_init__(self) -> None:

@@ -49,6 +49,8 @@ class SearchSettings:
     Attributes:
         trials: recipes to try at most; ``None`` for no limit.
         budget: item evaluations to spend at most, confirmation included; ``None`` for no limit.
+        items: how many items one candidate is asked, always the same ones; all, if ``None``. Gradients are
+            taken on all of them, some at a time.
         algorithm: a registered search algorithm.
         seed: of its random numbers.
         population: points a generation, at least 4; the algorithm's own choice if ``None``.
@@ -73,6 +75,7 @@ class SearchSettings:
 
     trials: int | None = None
     budget: int | None = None
+    items: int | None = None
     algorithm: str = "staged"
     seed: int = 0
     population: int | None = None
@@ -248,6 +251,7 @@ class _Settings(Document):
     algorithm: str = "staged"
     trials: int | None = Field(default=None, ge=1)
     budget: int | None = Field(default=None, ge=1)
+    items: int | None = Field(default=None, ge=1)
     population: int | None = Field(default=None, ge=4)
     sigma: float | None = Field(default=None, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -261,7 +265,7 @@ class _Settings(Document):
     launcher: Literal["processes", "ray"] = "processes"
     timeout: float | None = Field(default=None, gt=0)
 
-    @field_validator("trials", "budget", "population", "seed", "finalists", "workers", mode="before")
+    @field_validator("trials", "budget", "items", "population", "seed", "finalists", "workers", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
         if isinstance(value, bool | str):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mergery.errors import DataError
 from mergery.evaluate import Evaluator, Items, disjoint, get_evaluator, load_items
 from mergery.evolve.exam import Exam, Section
@@ -71,21 +73,31 @@ def load_tasks(specs: Mapping[str, TaskSpec]) -> tuple[Task, ...]:
     return tasks
 
 
-def exams(tasks: tuple[Task, ...], *, racing: bool, objectives: bool) -> tuple[Exam, Exam | None, Exam]:
+def exams(
+    tasks: tuple[Task, ...], *, racing: bool, objectives: bool, most: int | None = None
+) -> tuple[Exam, Exam | None, Exam]:
     """What candidates are asked while searching, what finalists are, and what judges.
 
     Args:
         tasks: the search's.
         racing: whether the search's exam has rungs.
         objectives: whether each task is an objective of its own.
+        most: items that a candidate is asked while searching; all, if ``None``.
 
     Raises:
-        DataError: if too few items are held back.
+        DataError: if too few items are held back, or not every task would be asked.
     """
 
-    def exam(which: str, shares: tuple[float, ...]) -> Exam:
+    def exam(which: str, shares: tuple[float, ...], most: int | None = None) -> Exam:
         sections = [Section(task.name, task.evaluator, getattr(task, which), task.weight) for task in tasks]
-        return Exam(tuple(sections), shares, objectives)
+        return Exam(tuple(sections), shares, objectives, most)
+
+    search = exam("search", RUNGS if racing else (1.0,), most)
+    if len(np.unique(search.section_of)) < len(tasks):
+        raise DataError(
+            f"search.items: {most} items leave a task without any of {len(tasks)}",
+            fix=f"ask {2 * len(tasks)} or more",
+        )
 
     confirm = None
     if all(task.confirm for task in tasks):
@@ -96,7 +108,7 @@ def exams(tasks: tuple[Task, ...], *, racing: bool, objectives: bool) -> tuple[E
                 f"{section.items.name}: {len(section.items)} items are too few to confirm a front",
                 fix=f"hold {FRONT_FEWEST} or more back for each task, or none with confirm: 0",
             )
-    return exam("search", RUNGS if racing else (1.0,)), confirm, exam("test", (1.0,))
+    return search, confirm, exam("test", (1.0,))
 
 
 def _load(name: str, spec: TaskSpec, where: str) -> Task:

@@ -14,6 +14,7 @@ mean over all knobs, because knobs of models that do not matter would take steps
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -128,53 +129,67 @@ def smooth_loss(outcome: Outcome) -> float:
 
 
 class Descents:
-    """Several descents: two begun first, later more; each has two rounds of steps, the best has two more.
+    """Plain merges and descents from them: two descents, later more; half of all rounds are the best one's.
 
-    The first begins at the first point that was offered, whatever its loss: among known points that is the
-    most neutral merge, from which every model's share can grow. Later ones begin at the best point that is
-    not near the beginning of another, and has perhaps another choice: no gradient leads there.
+    The first begins at the first plain merge, whatever its loss: that is the most neutral one, from which
+    every model's share can grow. The other plain merges come after its first rounds, so that a race against
+    what it found gives most of them up early. Later descents begin at the best point that is not near the
+    beginning of another, and has perhaps another choice: no gradient leads there.
+
+    Args:
+        plain: at least one merge, the most neutral first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, plain: Sequence[Proposal]) -> None:
+        self._plain = deque(plain)
+        self._asked: list[Proposal] = []
         self._starts: list[tuple[float, Point]] = []
         self._all: list[Descent] = []
         self._out: list[tuple[Proposal, Descent]] = []
 
-    def offer(self, point: Point, loss: float) -> None:
+    def offer(self, point: Point, outcome: Outcome) -> None:
         """Make known a point where a descent may begin."""
-        self._starts.append((loss, point))
+        if not outcome.failed:
+            self._starts.append((smooth_loss(outcome), point))
 
     def propose(self) -> Proposal | None:
-        """The next step of a descent that waits for nothing, or of a new one; ``None`` without a start."""
+        """The next plain merge, or step of a descent; ``None`` if none is left or all wait for outcomes."""
         descent = self._next()
-        if descent is None:
+        if descent is not None:
+            proposal = descent.propose()
+            self._out.append((proposal, descent))
+            return proposal
+        if not self._plain:
             return None
-        proposal = descent.propose()
-        self._out.append((proposal, descent))
-        return proposal
-
-    def _next(self) -> Descent | None:
-        waiting = {id(descent) for _, descent in self._out}
-        idle = [descent for descent in self._all if id(descent) not in waiting and not descent.ended]
-        halfway = next((descent for descent in idle if descent.halfway), None)
-        if halfway is not None:
-            return halfway
-        young = next((descent for descent in idle if descent.judged < TRIED), None)
-        if young is not None:
-            return young
-        rounds = sum(descent.judged for descent in self._all)
-        spare = rounds - TRIED * len(self._all)
-        fresh = self._begin() if spare >= TRIED * (len(self._all) - 1) else None
-        return fresh or min(idle, key=lambda descent: descent.best, default=None) or self._begin()
+        self._asked.append(self._plain.popleft())
+        return self._asked[-1]
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> bool:
-        """Pass an outcome on to the descent that asked for it; whether there is one."""
+        """Pass on an outcome; whether it was asked for here."""
         for place, (asked, descent) in enumerate(self._out):
             if asked == proposal:
                 del self._out[place]
                 descent.tell(proposal, outcome)
                 return True
-        return False
+        if proposal not in self._asked:
+            return False
+        self._asked.remove(proposal)
+        self.offer(proposal.point, outcome)
+        return True
+
+    def _next(self) -> Descent | None:
+        """The descent whose turn it is; ``None`` if it is a plain merge's, or all wait."""
+        waiting = {id(descent) for _, descent in self._out}
+        idle = [descent for descent in self._all if id(descent) not in waiting and not descent.ended]
+        young = [descent for descent in idle if descent.halfway or descent.judged < TRIED]
+        if young:
+            return max(young, key=lambda descent: descent.halfway)
+        if self._plain:
+            return None if self._all else self._begin()
+        rounds = sum(descent.judged for descent in self._all)
+        spare = rounds - TRIED * len(self._all)
+        fresh = self._begin() if spare >= TRIED * (len(self._all) - 1) else None
+        return fresh or min(idle, key=lambda descent: descent.best, default=None) or self._begin()
 
     def _begin(self) -> Descent | None:
         """A new descent, if there is a point to begin at."""
@@ -192,10 +207,10 @@ def _is_new(point: Point, used: Sequence[Point]) -> bool:
 
 
 class GradientSearch:
-    """Descents from the known points, the best first; then from random ones.
+    """Descents from plain merges and the start; when all have ended, from random points.
 
     Args:
-        problem: what is searched; the known points and the start are judged first.
+        problem: what is searched.
         settings: the seed.
     """
 
@@ -205,22 +220,18 @@ class GradientSearch:
         known = [Proposal(point, f"known: {name}") for name, point in problem.known]
         known.append(Proposal(problem.start, "start"))
         self._strangers = max((2, *problem.choices))
-        self._first = [*known, *strangers(problem, 0, self._strangers, self._generator)]
-        self._first.reverse()
-        self._descents = Descents()
+        self._descents = Descents([*known, *strangers(problem, 0, self._strangers, self._generator)])
 
     def ask(self, count: int = 1, pending: Sequence[Proposal] = ()) -> Sequence[Proposal]:  # noqa: ARG002
-        """The known points; then the next step of every descent that is not waiting for one."""
+        """The next plain merge or step of every descent that is not waiting for one."""
         return [self._ask() for _ in range(count)]
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
         """Pass an outcome on to the descent that asked for it."""
         if not self._descents.tell(proposal, outcome):
-            self._descents.offer(proposal.point, smooth_loss(outcome))
+            self._descents.offer(proposal.point, outcome)
 
     def _ask(self) -> Proposal:
-        if self._first:
-            return self._first.pop()
         proposal = self._descents.propose()
         if proposal is None:
             self._strangers += 1

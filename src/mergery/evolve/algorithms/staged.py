@@ -1,7 +1,7 @@
 """The default: plain merges first, then a coarse search, then a fine one from where that ended.
 
-A search begins with the points that people try by hand (the ladder). Where a loss has gradients, descents go
-on from there at the finest level: a backward pass moves a hundred numbers at the cost of three evaluations.
+A search begins with the points that people try by hand (the ladder). Where a loss has gradients, descents
+begin there, at the finest level: a backward pass moves a hundred numbers at the cost of three evaluations.
 Elsewhere few numbers are searched well by a Gaussian process, many by CMA-ES from a good beginning, and many
 from scratch badly by both: so the coarsest level of the space, where each knob is one number, is modelled
 first, and finer levels from the best that was found. Where nothing gets better any more, the coarse level is
@@ -26,7 +26,7 @@ from mergery.evolve.algorithms.api import (
     get_algorithm,
     register_algorithm,
 )
-from mergery.evolve.algorithms.gradient import Descents, smooth_loss
+from mergery.evolve.algorithms.gradient import Descents
 from mergery.evolve.algorithms.points import strangers
 
 __all__ = ["Staged", "View"]
@@ -180,9 +180,9 @@ class Staged:
             self._ladder.append(Proposal(problem.start, "ladder: start"))
         generator = np.random.Generator(np.random.PCG64(settings.seed))
         self._ladder += strangers(problem, 0, max((1, *problem.choices)), generator)
+        self._descents = Descents(self._ladder) if problem.gradients else None
         self._ladder.reverse()
         self._history: list[tuple[Proposal, Outcome]] = []
-        self._descents = Descents()
         self._stages: list[Stage] = []
         self._level = -1
 
@@ -192,20 +192,19 @@ class Staged:
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
         """Pass an outcome on to the stage that asked for it, and remember it for those to come."""
-        owner = any(stage.tell(proposal, outcome) for stage in self._stages)
-        descended = not owner and self._descents.tell(proposal, outcome)
         if proposal.batch is None:
             self._history.append((proposal, outcome))
-            if not descended and not outcome.failed:
-                self._descents.offer(proposal.point, smooth_loss(outcome))
+        staged = any(stage.tell(proposal, outcome) for stage in self._stages)
+        if self._descents and not self._descents.tell(proposal, outcome) and staged:
+            self._descents.offer(proposal.point, outcome)
 
     def _ask(self) -> Proposal:
-        if self._ladder:
-            return self._ladder.pop()
-        if self._problem.gradients:
+        if self._descents:
             proposal = self._descents.propose()
             if proposal is not None:
                 return proposal
+        elif self._ladder:
+            return self._ladder.pop()
         if self._stages and not self._stages[-1].ended:
             proposal = self._stages[-1].propose()
             if proposal is not None:
