@@ -170,3 +170,17 @@ def test_exams_that_differ_have_another_identity():
     texts = [repr(exam.identity) for exam in exams]
     assert len(dict.fromkeys(texts)) == len(texts)
     assert repr(Exam((section("a", 5), section("b", 6))).identity) == texts[0]
+
+
+def test_few_items_are_the_first_ones_and_gradients_are_of_all():
+    sections = (section("a", 60), section("b", 30, weight=2.0))
+    whole, few = Exam(sections), Exam(sections, most=12)
+    assert len(few) == 12
+    assert asked(few) == asked(whole)[:12]
+    outcomes = random_outcomes(12)
+    np.testing.assert_array_equal(few.losses(outcomes), whole.losses(outcomes))
+    batches = [[item.hash for part in few.batch(number) for item in part.items] for number in range(5)]
+    assert sorted(sum(batches[:4], [])) == sorted(item for _, item in asked(whole))  # noqa: RUF017
+    assert batches[4] == batches[0]
+    assert len(Exam(sections, most=1000)) == 90
+    assert repr(few.identity) != repr(whole.identity)

@@ -57,7 +57,9 @@ def test_several_tasks(tmp_path):
         TWO,
         TEXT.replace("trials: 5", "trials: 5, population: 7, sigma: 0.25, seed: 9"),
         TEXT.replace("trials: 5", "budget: 5, racing: true, references: false, finalists: 3"),
-        TEXT.replace("trials: 5", "trials: 5, objectives: true, workers: 2, launcher: ray, timeout: 1.5"),
+        TEXT.replace(
+            "trials: 5", "trials: 5, items: 7, objectives: true, workers: 2, launcher: ray, timeout: 1.5"
+        ),
         TEXT.replace("t.jsonl", "t.jsonl, confirm: 0"),
         TEXT.replace("t.jsonl", "t.jsonl, confirm: 0.5, weight: 3"),
         TEXT.replace("task: {", "tasks: {task: {").replace("t.jsonl}", "t.jsonl}}"),
@@ -98,6 +100,7 @@ def test_the_algorithm_is_told_its_settings():
         ("trials: 5", "trials: 5, sigma: 0", r"search\.sigma: .*got 0"),
         ("trials: 5", "trials: 5, population: 3", r"search\.population: .*got 3"),
         ("trials: 5", "trials: 5, seed: -1", r"search\.seed: .*got -1"),
+        ("trials: 5", "trials: 5, items: 0", r"search\.items: .*got 0"),
         ("trials: 5", "trials: 5, finalists: 0", r"search\.finalists: .*got 0"),
         ("trials: 5", "trials: 5, workers: 0", r"search\.workers: .*got 0"),
         ("trials: 5", "trials: 5, timeout: 0", r"search\.timeout: .*got 0"),

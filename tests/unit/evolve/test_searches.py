@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mergery.errors import StudyError
+from mergery.engine import merge
+from mergery.errors import DataError, StudyError
 from mergery.evaluate import evaluate, load_items
 from mergery.evolve import SearchSpec, evolve, importance
 from mergery.evolve.opening import Search
@@ -102,6 +103,26 @@ def test_a_budget_pays_for_all(search, out, tmp_path):
     # what is left would not pay for one more trial of 60
     assert 700 - 60 < spent["searching"] + spent["confirming"] <= 700
     assert report["given_up_trials"] == sum(not trial.whole for trial in evolved.trials) > 0
+
+
+def test_few_items_a_candidate(search, out):
+    """Each is asked the first six of twenty; gradients are taken on all of them."""
+    search["search"] = {"algorithm": "gradient", "items": 6, "budget": 1500, "seed": 1}
+    evolved = evolve(SearchSpec.from_dict(search), out)
+    whole = [trial for trial in evolved.trials if trial.gradient is None]
+    assert {trial.items for trial in whole} == {6}
+    assert {trial.items for trial in evolved.trials if trial.gradient is not None} == {20}
+    known = load_items(search["task"]["validation"])
+    first = sorted(known.hashes)[:6]
+    merge(evolved.best, out / "again")
+    alone = evaluate(out / "again", search["task"]["validation"], evaluator="likelihood")
+    outcomes = dict(zip(alone.hashes, alone.outcomes.tolist(), strict=True))
+    assert evolved.report.searched == pytest.approx(np.mean([outcomes[found] for found in first]), rel=1e-4)
+    task = search.pop("task")
+    search["tasks"] = {"a": task, "b": task | {"evaluator": "exact_match"}}
+    search["search"]["items"] = 1
+    with pytest.raises(DataError, match=r"^search\.items: 1 items leave a task without any of 2"):
+        evolve(SearchSpec.from_dict(search), out / "other")
 
 
 def test_several_tasks(search, out):

@@ -96,20 +96,42 @@ def test_it_goes_on_while_only_the_smooth_loss_falls():
     assert descent.ended
 
 
+def test_other_plain_merges_follow_the_first_descents_rounds():
+    known = (("far", (0.0, 1.0, 0.0, 0.0)), ("near", (0.65, 0.25, 0.4, 0.55)))
+    problem = Problem((0.9, 0.9, 0.9, 0.9), known=known, gradients=True)
+    run = get_algorithm("gradient").start(problem, AlgorithmSettings(seed=1))
+    asked = []
+    for _ in range(8 * (STEPS + 1)):
+        (proposal,) = run.ask()
+        tell(run, proposal)
+        asked.append(proposal)
+    plain = [at for at, entry in enumerate(asked) if entry.batch is None and "judged" not in entry.origin]
+    # the first one, two rounds of steps from there, the others
+    assert plain == [0, *range(2 * (STEPS + 1) + 1, 2 * (STEPS + 1) + 5)]
+    assert [asked[at].origin for at in plain] == ["known: far", "known: near", "start", "random", "random"]
+
+
+def test_while_a_descent_waits_plain_merges_are_asked():
+    problem = Problem((0.9,) * 4, known=(("far", (0.0, 1.0, 0.0, 0.0)),), gradients=True)
+    run = get_algorithm("gradient").start(problem, AlgorithmSettings())
+    first, second = run.ask(2)
+    assert (first.origin, second.origin) == ("known: far", "start")
+    tell(run, first)
+    step, third = run.ask(2)
+    assert (step.origin, step.point, third.origin) == ("gradient", (0.0, 1.0, 0.0, 0.0), "random")
+
+
 def test_two_descents_have_two_rounds_each_and_the_better_has_two_more():
     known = (("far", (0.0, 1.0, 0.0, 0.0)), ("near", (0.65, 0.25, 0.4, 0.55)))
     problem = Problem((0.9, 0.9, 0.9, 0.9), known=known, gradients=True)
     run = get_algorithm("gradient").start(problem, AlgorithmSettings(seed=1))
-    opening = [run.ask()[0] for _ in range(5)]
-    for proposal in opening:
+    descended = []
+    while len(descended) < 7 * (STEPS + 1):
+        (proposal,) = run.ask()
         tell(run, proposal)
-    rounds = []
-    for _ in range(7):
-        rounds.append([])
-        for _ in range(STEPS + 1):
-            (proposal,) = run.ask()
-            tell(run, proposal)
-            rounds[-1].append(proposal)
+        if proposal.origin.startswith("gradient"):
+            descended.append(proposal)
+    rounds = [descended[at : at + STEPS + 1] for at in range(0, len(descended), STEPS + 1)]
     assert all([entry.batch is None for entry in asked] == [False] * STEPS + [True] for asked in rounds)
     # every descent is asked the same batches, so that their losses can be compared
     batches = [asked[0].batch for asked in rounds]
