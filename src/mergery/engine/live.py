@@ -39,7 +39,7 @@ class LiveMerge:
 
     def __init__(self, recipe: Recipe, *, device: str = "cpu") -> None:
         self._checkpoints = open_models(recipe)
-        plan = make_plan(recipe, self._checkpoints)
+        plan = self._filling = make_plan(recipe, self._checkpoints)
         self._inputs = Inputs(MemorySource(DiskSource(), device), device=device)
         self.model, self.tokenizer = load_stock(plan.donor.directory, device)
         self._sink = ModelSink(self.model)
@@ -56,14 +56,14 @@ class LiveMerge:
             MergeryError: if the recipe does not fit the models, or the merge is not finite; the live
                 model then holds a mixture and is filled anew by the next call.
         """
-        execute(self._plan(recipe), self._inputs, self._sink, threads=self._threads)
+        self._filling = self._plan(recipe)
+        execute(self._filling, self._inputs, self._sink, threads=self._threads)
         return self.model
 
-    def inner_changes(self, recipe: Recipe, others: Sequence[Recipe]) -> Iterator[tuple[str, list[float]]]:
-        """``<dL/dW, other merge - merge>`` of every tensor whose parameter holds a gradient.
+    def inner_changes(self, others: Sequence[Recipe]) -> Iterator[tuple[str, list[float]]]:
+        """``<dL/dW, other merge - W>`` of every tensor W of the live model whose parameter holds a gradient.
 
         Args:
-            recipe: what the live model was filled with.
             others: M recipes of the same models.
 
         Yields:
@@ -75,7 +75,7 @@ class LiveMerge:
         parameters = self.model.named_parameters(remove_duplicate=False)
         gradients = {name: parameter.grad for name, parameter in parameters if parameter.grad is not None}
         plans = [self._plan(other) for other in others]
-        return inner_changes(self._plan(recipe), plans, self._inputs, gradients, threads=self._threads)
+        return inner_changes(self._filling, plans, self._inputs, gradients, threads=self._threads)
 
     def _plan(self, recipe: Recipe) -> Plan:
         for ref in recipe.models:

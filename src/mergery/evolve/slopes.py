@@ -64,7 +64,7 @@ class Slopes:
         neighbours = self._neighbours(genome)
         derivatives = [0.0] * len(genome)
         recipes = [self._space.recipe(neighbour.genome) for neighbour in neighbours]
-        for tensor, products in self._live.inner_changes(self._space.recipe(genome), recipes):
+        for tensor, products in self._live.inner_changes(recipes):
             for neighbour, product in zip(neighbours, products, strict=True):
                 group = neighbour.knob.group_of(tensor)
                 derivatives[neighbour.first + group] += neighbour.signs[group] * product / _STEP
