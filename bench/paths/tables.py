@@ -1,0 +1,218 @@
+"""The page's tables: every figure with the target that it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from bench.page import table
+from bench.paths.encodings import ALIGNED, DRAWS, ENTRIES, ITEMS, PAIR, PAIR_ITEMS, PAPER, RECOVERED
+from bench.paths.gain import ALONE, LONGEST, STEPS
+from bench.paths.planted import DAMAGES, FACTORS
+from bench.records import Record, Records
+from bench.search.standing import Mean
+
+SUITES = ("algorithms", "formats", "languages", "skills")
+FIRST, TOTAL = 12000, 24000
+AFTER = (("cat-cma", TOTAL - FIRST), ("staged", TOTAL - FIRST), ("cat-cma", 3 * (TOTAL - FIRST)))
+"""What looks for a path behind the weights of the first budget, and what it may spend on it."""
+COUNTS = (20, 40, 100, 200)
+FIFTH = COUNTS[1]
+
+GAIN = f"""
+## Weights and a path, against weights alone
+
+Target: the gain's interval above 0 on at least 3 of 4 suites, at most {LONGEST} × as deep; or a negative
+result with its reason.
+
+Right answers on 3,000 sealed items in %, mean over seeds with its 95 % interval (Student's t). *Weights* is
+the default search with {TOTAL:,} item evaluations; the others spend {FIRST:,} on weights and the rest on a
+path through their result and the experts (aligned encoding); the last row of each suite has three times as
+much for the path, so it is ahead. Finalists are confirmed within the budget. Gains are paired by seed.
+*Better* is how many of the paths tried beat, on the search's items, the model that they began with.
+
+*All single steps* says why: every path that differs from the merged model in one slot's layer (skipped,
+another model's, twice) or in one gain, scored on the 1,000 items held back; the best of them on the sealed
+items, its gain against the weights that it began with."""
+
+PLANTED = f"""
+## Planted optima
+
+Target: recovered. Experts of the suite `algorithms` are taken to pieces, and searched for with the aligned
+encoding (CatCMA, {COUNTS[-1]} candidates × {ITEMS} items). *Shuffled*: two of the donor's layers have changed
+places, in a second model two others. *Dropped*: one is lost, the one below it stands there twice; in a second
+model another. *Mis-scaled*: what each layer puts out is multiplied by {FACTORS[0]} or {FACTORS[1]}. *All but
+dropped*: shuffled, mis-scaled, and a layer of random weights between the others. Damages are drawn until
+the donor's score is below half of the whole model's, up to {DRAWS} times. Right answers on sealed items
+in %, mean over seeds with its 95 % interval. *Recovered*: {RECOVERED:.0%} of the whole model's score on the
+search's items; *needed*: after how many candidates, in the median of those, and item evaluations."""
+
+ENCODINGS = f"""
+## The aligned encoding against the paper's
+
+Target: the quality of the paper's ({COUNTS[-1]} candidates, CMA-ES over slots × 3 and the matrix of scales)
+after a fifth of the candidates, {FIFTH}. The same problems; and two experts of `languages`, as in the paper,
+{PAIR_ITEMS} items a candidate. Right answers on sealed items in %, mean over seeds with its 95 % interval."""
+
+WRITTEN = """
+## Written models
+
+Target: logits within 1e-3 of the searched graph's, relative and in float32; the same first choice on 10,000
+tokens; no remote code. Random paths through two models of each kind, layers in any order, some twice, others
+not at all, a random scale before each. Written by the engine, loaded by stock transformers with
+`trust_remote_code=False`. Largest difference of logits as a share of the largest logit, over all paths, and
+how many first choices differ; *searched* is the model that the search scores, *paper* the graph of Akiba et
+al., where the stream itself is multiplied. Models of random weights; and experts of a suite, whose own files
+have 16 bits: written in float32, and as they are, where gains are rounded with the weights that take them."""
+
+SHARING = """
+## Shared prefixes
+
+Target: at least 40 % fewer layer forwards in local search, outputs bit-identical. Each candidate changes the
+layer or the gain of one slot, one in twenty becomes what the next are varied from; 1 GiB for states, where no
+run needs it all. Layers run with kept states and without; passes whose logits are equal bit for bit."""
+
+
+def page(records: Mapping[str, Records]) -> Iterator[str]:
+    """All sections."""
+    yield from GAIN.strip().splitlines()
+    header = ("suite", "search", "item evaluations", "right", "gain over weights", "layers", "better")
+    yield from ("", *table(header, _gain(records["gain"])))
+    yield from PLANTED.splitlines()
+    header = ("problem", "broken", "found", "whole", "recovered", "needed")
+    yield from ("", *table(header, _planted(records["riddles"])))
+    yield from ENCODINGS.splitlines()
+    counts = tuple(f"aligned, {count}" for count in COUNTS)
+    header = ("problem", f"paper, {COUNTS[-1]}", *counts, "reached by", f"gain at {FIFTH}")
+    yield from ("", *table(header, _encodings(records["riddles"])))
+    yield from WRITTEN.splitlines()
+    header = ("kind", "paths", "tokens", "searched", "differ", "paper", "differ")
+    yield from ("", *table(header, _written(records["written"])))
+    yield from SHARING.splitlines()
+    header = (
+        "models",
+        "slots",
+        "layers run",
+        "without",
+        "fewer",
+        "identical passes",
+        "time, of that without",
+    )
+    yield from ("", *table(header, _sharing(records["sharing"])))
+
+
+def _numbers(rows: Sequence[Record], field: str) -> list[float]:
+    return [float(str(row[field])) for row in rows]
+
+
+def _by_seed(rows: Sequence[Record], field: str) -> dict[object, float]:
+    return {row["seed"]: float(str(row[field])) for row in rows}
+
+
+def _gain_of(rows: Sequence[Record], others: Sequence[Record]) -> Mean | None:
+    """By how much tests are better than others, paired by seed."""
+    ours, theirs = _by_seed(rows, "test"), _by_seed(others, "test")
+    both = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    return Mean.of(both) if both else None
+
+
+def _mean(rows: Sequence[Record], field: str = "test") -> str:
+    return f"{Mean.of(_numbers(rows, field))}" if rows else "–"
+
+
+def _gain(records: Records) -> Iterator[tuple[object, ...]]:
+    for suite in SUITES:
+        alone = records.of(suite=suite, entry=ALONE, budget=TOTAL)
+        begun = records.of(suite=suite, entry=ALONE, budget=FIRST)
+        if not alone:
+            continue
+        yield (suite, f"weights (n {len(alone)})", f"{TOTAL:,}", _mean(alone), "", "1", "")
+        yield ("", "weights", f"{FIRST:,}", _mean(begun), _gain_of(begun, alone) or "", "1", "")
+        for algorithm, budget in AFTER:
+            rows = records.of(suite=suite, entry=algorithm, budget=FIRST + budget)
+            if rows:
+                tried, better = sum(_numbers(rows, "trials")), sum(_numbers(rows, "better"))
+                depths = _numbers(rows, "layers")
+                yield (
+                    "",
+                    f"weights, then a path by {algorithm}",
+                    f"{FIRST:,} + {budget:,}",
+                    _mean(rows),
+                    _gain_of(rows, alone) or "",
+                    f"{min(depths):.1f}–{max(depths):.1f}",
+                    f"{better:.0f} of {tried:.0f}",
+                )
+        steps = records.of(suite=suite, entry=STEPS)
+        if steps:
+            tried, better = sum(_numbers(steps, "trials")), sum(_numbers(steps, "better"))
+            gain = _gain_of(steps, begun)
+            count = max(_numbers(steps, "budget")) - FIRST
+            spent, share = f"{FIRST:,} + {count:,.0f}", f"{better:.0f} of {tried:.0f}"
+            yield ("", STEPS, spent, _mean(steps), f"({gain} over {FIRST:,})", "", share)
+
+
+def _planted(records: Records) -> Iterator[tuple[object, ...]]:
+    for name in DAMAGES:
+        rows = records.of(riddle=name, entry=ALIGNED, candidates=COUNTS[-1])
+        if rows:
+            needed = sorted(int(str(row["needed"])) for row in rows if row["needed"] is not None)
+            yield (
+                name,
+                _mean(rows, "broken"),
+                _mean(rows),
+                _mean(rows, "whole"),
+                f"{len(needed)} of {len(rows)}",
+                f"{needed[len(needed) // 2]} ({needed[len(needed) // 2] * ITEMS:,})" if needed else "–",
+            )
+
+
+def _encodings(records: Records) -> Iterator[tuple[object, ...]]:
+    for name in (*DAMAGES, PAIR):
+        found = {
+            (entry, count): records.of(riddle=name, entry=entry, candidates=count)
+            for entry in ENTRIES
+            for count in COUNTS
+        }
+        goal, early = found[PAPER, COUNTS[-1]], found[ALIGNED, FIFTH]
+        if goal and early:
+            quality = Mean.of(_numbers(goal, "test")).value
+            means = {count: Mean.of(_numbers(found[ALIGNED, count], "test")) for count in COUNTS}
+            reached = next((count for count in COUNTS if means[count].value >= quality), None)
+            where = f"{reached} ({reached / COUNTS[-1]:.0%})" if reached else "not reached"
+            yield (
+                f"{name} (n {len(goal)})",
+                _mean(goal),
+                *means.values(),
+                where,
+                _gain_of(early, goal) or "",
+            )
+
+
+def _written(records: Records) -> Iterator[tuple[object, ...]]:
+    for kind in dict.fromkeys(str(row["kind"]) for row in records.of()):
+        rows = records.of(kind=kind)
+        tokens = sum(_numbers(rows, "tokens"))
+        figures = (
+            figure
+            for name in ("searched", "paper")
+            for figure in (
+                f"{max(_numbers(rows, name)):.1e}",
+                f"{tokens - sum(_numbers(rows, f'{name}_same')):.0f}",
+            )
+        )
+        yield (kind, len(rows), f"{tokens:,.0f}", *figures)
+
+
+def _sharing(records: Records) -> Iterator[tuple[object, ...]]:
+    for models in dict.fromkeys(str(row["models"]) for row in records.of()):
+        rows = records.of(models=models)
+        names = ("done", "without", "passes", "identical", "seconds", "seconds_without")
+        done, without, passes, identical, seconds, plain = (sum(_numbers(rows, name)) for name in names)
+        yield (
+            f"{models} (n {len(rows)})",
+            rows[0]["slots"],
+            f"{done:,.0f}",
+            f"{without:,.0f}",
+            f"{1 - done / without:.0%}",
+            f"{identical:.0f} of {passes:.0f}",
+            f"{seconds / plain:.2f}",
+        )
