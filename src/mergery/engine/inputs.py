@@ -73,6 +73,11 @@ class Inputs:
         stack = kind(compute, len(job.inputs), job.output.shape, plan.place(job), whole, based)
         return Opened(stack, compute, rows)
 
+    def forget(self) -> None:
+        """Drop the reductions over whole models, and with them the plans that they belong to."""
+        with self._lock:
+            self._whole.clear()
+
     def prefetch(self, job: Job) -> None:
         """Say that a job will be computed soon."""
         for operand in job.sources:

@@ -56,6 +56,7 @@ class LiveMerge:
             MergeryError: if the recipe does not fit the models, or the merge is not finite; the live
                 model then holds a mixture and is filled anew by the next call.
         """
+        self._inputs.forget()
         self._filling = self._plan(recipe)
         execute(self._filling, self._inputs, self._sink, threads=self._threads)
         return self.model

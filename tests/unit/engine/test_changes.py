@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from mergery.engine import LiveMerge
 from mergery.engine import changes as module
+from mergery.engine.plan import Plan
 from mergery.recipe import Recipe
 
 WEIGHTS = ((0.3, 0.8), (0.5, 0.8), (0.3, -0.2))
@@ -81,6 +83,25 @@ def test_products_are_those_of_two_merges(make_model, monkeypatch, method, param
             assert product == pytest.approx(expected, abs=1e-4 * scale + 1e-9)
         if "mlp" not in name and method in ("task_arithmetic", "linear") and not parameters.get("normalize"):
             assert products == [0.0, 0.0]
+
+
+def test_candidates_leave_nothing_behind(make_model):
+    """A search builds thousands of them."""
+    paths = [make_model(name, seed=seed) for seed, name in enumerate("abc")]
+    live = LiveMerge(recipe(paths, "task_arithmetic", WEIGHTS[0]))
+
+    def plans():
+        gc.collect()
+        return sum(type(entry) is Plan for entry in gc.get_objects())
+
+    counts = []
+    for weight in (0.1, 0.2, 0.3, 0.4):
+        live.build(recipe(paths, "task_arithmetic", (weight, 0.5)))
+        for parameter in live.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        list(live.inner_changes([recipe(paths, "task_arithmetic", (weight, 0.6))]))
+        counts.append(plans())
+    assert counts[1:] == counts[:-1]
 
 
 def test_a_nested_recipe_is_merged_anew(make_model):
