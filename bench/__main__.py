@@ -7,7 +7,7 @@ import sys
 
 # Without a name, these are run; those below them take hours, or tens of GB of disk, and run by name only.
 BENCHES = ("candidate", "agreement", "demo", "zoo")
-LONG = ("merging", "growth", "simulate", "search", "paths")
+LONG = ("merging", "growth", "simulate", "search", "paths", "evolving")
 
 
 def main() -> int:

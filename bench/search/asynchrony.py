@@ -18,7 +18,7 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,21 +176,26 @@ def warm_up(launcher: Watched) -> None:
         launcher.next()
 
 
+def usages(name: str, slots: int, arguments: argparse.Namespace) -> tuple[Usage, Usage]:
+    """How busy an algorithm keeps its workers when it waits for none, and by generations."""
+    trials = arguments.trials * slots
+    with tempfile.TemporaryDirectory() as folder, Ledger() as ledger:
+        own = Examiner(None, EXAM, ledger, "none")  # type: ignore[arg-type]  # workers are asked
+        places = [Place("cpu")] * slots
+        with Watched(own, OpenSleeper(arguments.seconds), places) as launcher:
+            warm_up(launcher)
+            free = asynchronous(launcher, Path(folder), name, trials, arguments.seed)
+            return free, generations(launcher, name, trials, arguments.seed)
+
+
 def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     for slots in arguments.slots:
-        trials = arguments.trials * slots
         for name in arguments.algorithm:
-            with tempfile.TemporaryDirectory() as folder, Ledger() as ledger:
-                own = Examiner(None, EXAM, ledger, "none")  # type: ignore[arg-type]  # workers are asked
-                places = [Place("cpu")] * slots
-                with Watched(own, OpenSleeper(arguments.seconds), places) as launcher:
-                    warm_up(launcher)
-                    free = asynchronous(launcher, Path(folder), name, trials, arguments.seed)
-                    bound = generations(launcher, name, trials, arguments.seed)
+            free, bound = usages(name, slots, arguments)
             yield (
                 name,
                 str(slots),
-                str(trials),
+                str(arguments.trials * slots),
                 f"{free.whole:.1%}",
                 f"{free.steady:.1%}",
                 f"{bound.whole:.1%}",
@@ -198,13 +203,18 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, ...]]:
             )
 
 
-def main() -> None:
+def parse(options: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--algorithm", nargs="+", default=["random", "cma-es"], choices=algorithm_names())
     parser.add_argument("--slots", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--trials", type=int, default=60, help="for each slot")
     parser.add_argument("--seconds", type=float, default=0.3, help="median of the evaluation times")
     parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(options)
+
+
+def main() -> None:
     header = (
         "algorithm",
         "workers",
@@ -214,7 +224,7 @@ def main() -> None:
         "by generations",
         "ms a trial to ask and record",
     )
-    print("\n".join(table(header, rows(parser.parse_args()))))
+    print("\n".join(table(header, rows(parse()))))
 
 
 if __name__ == "__main__":
