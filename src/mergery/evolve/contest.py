@@ -21,7 +21,8 @@ def contestants(session: Session, recipe: Recipe) -> tuple[Contestant, tuple[Con
 
     Returns:
         The model, as stock transformers loads it; then the base, the parents in the search's order, their
-        plain average, and task arithmetic at the scale that is best on the items that the search saw.
+        plain average, and task arithmetic at the scale that is best on the items that the search saw. For a
+        path that begins with a recipe's result: that result as it is.
     """
     checked = session.checked
     # a method without a base, or one model less, would hide what others were made of
@@ -48,10 +49,14 @@ def _plain(session: Session) -> Iterator[Contestant]:
     """Merges without a search; those that cannot be made of these models are left out."""
     checked = session.checked
     if not isinstance(checked.space, SearchSpace):
+        # a donor that is stored is among the parents
+        if isinstance(checked.space.models[0], Recipe):
+            begin = checked.space.decode(checked.problem.start)
+            yield from _merged(session, "the donor as it is", checked.space.candidate(begin))
         return
     average = uniform(checked.space)
     if average is not None:
-        yield from _merged(session, "uniform average", average)
+        yield from _merged(session, "uniform average", Candidate(average))
     scored: list[tuple[float, float, Recipe]] = []
     for scale, recipe in task_arithmetic(checked.space):
         with suppress(RecipeError, ArithmeticError):
@@ -59,14 +64,14 @@ def _plain(session: Session) -> Iterator[Contestant]:
             scored.append((float(checked.exam.losses(outcomes).mean()), scale, recipe))
     if scored:
         _, scale, recipe = min(scored, key=lambda entry: entry[:2])
-        yield from _merged(session, f"task arithmetic, tuned to {scale:g}", recipe)
+        yield from _merged(session, f"task arithmetic, tuned to {scale:g}", Candidate(recipe))
 
 
-def _merged(session: Session, name: str, recipe: Recipe) -> Iterator[Contestant]:
+def _merged(session: Session, name: str, candidate: Candidate) -> Iterator[Contestant]:
     with suppress(RecipeError, ArithmeticError):
         yield Contestant(
             name,
             "plain",
-            session.examiner.examine(Candidate(recipe)).outcomes,
-            session.examine(session.checked.test).examine(Candidate(recipe)).outcomes,
+            session.examiner.examine(candidate).outcomes,
+            session.examine(session.checked.test).examine(candidate).outcomes,
         )

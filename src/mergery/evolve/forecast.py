@@ -16,6 +16,7 @@ from mergery.evolve.home import Home
 from mergery.evolve.opening import Search
 from mergery.evolve.search import SearchSpec
 from mergery.evolve.space import SearchSpace
+from mergery.recipe import Recipe
 
 if TYPE_CHECKING:
     from mergery.evolve.pace import Workshop
@@ -187,6 +188,8 @@ def _reporting(checked: Search, workshop: Workshop, finalists: int) -> tuple[int
 
         scales = len(list(task_arithmetic(checked.space)))
         plain = (uniform(checked.space) is not None) + (scales > 0)
+    elif isinstance(checked.space.models[0], Recipe):
+        plain = 1  # the donor as it is
     front = finalists if checked.exam.objectives else 0
     cost = (
         stored * (searched + judged) + (plain > 0) * searched + scales * searched + (plain + front) * judged
