@@ -69,8 +69,10 @@ class PathBuilder:
         return self.live.donor
 
     def build(self, candidate: Candidate) -> PreTrainedModel:
-        """A model of a candidate's path."""
+        """A model of a candidate's path, through the donor that it brings along, if it does."""
         assert candidate.path is not None
+        if candidate.donor is not None:
+            self.live.refill(candidate.donor)
         return self.live.build(candidate.path)
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from mergery.checkpoint import ModelRef
 from mergery.errors import RecipeError
+from mergery.evolve.paths.space import PathSpace
 from mergery.evolve.references import task_arithmetic, uniform
 from mergery.evolve.report import Contestant
 from mergery.evolve.session import Session
@@ -16,7 +17,7 @@ from mergery.recipe import Recipe
 __all__ = ["contestants"]
 
 
-def contestants(session: Session, recipe: Recipe) -> tuple[Contestant, tuple[Contestant, ...]]:
+def contestants(session: Session) -> tuple[Contestant, tuple[Contestant, ...]]:
     """Ask the written model and its ingredients the items of the search and of the test.
 
     Returns:
@@ -26,12 +27,10 @@ def contestants(session: Session, recipe: Recipe) -> tuple[Contestant, tuple[Con
     """
     checked = session.checked
     # a method without a base, or one model less, would hide what others were made of
-    starts = checked.space.starts if isinstance(checked.space, SearchSpace) else (recipe,)
-    bases = [start.base_model for start in starts if start.base_model is not None]
-    refs = dict.fromkeys(ref for start in starts for ref in start.models)
+    bases = [start.base_model for start in checked.space.starts if start.base_model is not None]
     ingredients = [
         _stored(session, str(ref), "base" if ref in bases else "parent", ref)
-        for ref in sorted(refs, key=lambda ref: ref not in bases)
+        for ref in sorted(checked.models, key=lambda ref: ref not in bases)
     ]
     best = _stored(session, "best", "best", ModelRef(str(session.home.model)))
     return best, (*ingredients, *_plain(session))
@@ -47,24 +46,25 @@ def _stored(session: Session, name: str, role: str, model: ModelRef) -> Contesta
 
 def _plain(session: Session) -> Iterator[Contestant]:
     """Merges without a search; those that cannot be made of these models are left out."""
-    checked = session.checked
-    if not isinstance(checked.space, SearchSpace):
+    checked, space = session.checked, session.checked.space
+    if isinstance(space, PathSpace):
         # a donor that is stored is among the parents
-        if isinstance(checked.space.models[0], Recipe):
-            begin = checked.space.decode(checked.problem.start)
-            yield from _merged(session, "the donor as it is", checked.space.candidate(begin))
+        if isinstance(space.models[0], Recipe):
+            begin = space.decode(checked.problem.start)
+            yield from _merged(session, "the donor as it is", space.candidate(begin))
         return
-    average = uniform(checked.space)
+    weights, merged = (space, Candidate) if isinstance(space, SearchSpace) else (space.weights, space.merged)
+    average = uniform(weights)
     if average is not None:
-        yield from _merged(session, "uniform average", Candidate(average))
+        yield from _merged(session, "uniform average", merged(average))
     scored: list[tuple[float, float, Recipe]] = []
-    for scale, recipe in task_arithmetic(checked.space):
+    for scale, recipe in task_arithmetic(weights):
         with suppress(RecipeError, ArithmeticError):
-            outcomes = session.examiner.examine(Candidate(recipe)).outcomes
+            outcomes = session.examiner.examine(merged(recipe)).outcomes
             scored.append((float(checked.exam.losses(outcomes).mean()), scale, recipe))
     if scored:
         _, scale, recipe = min(scored, key=lambda entry: entry[:2])
-        yield from _merged(session, f"task arithmetic, tuned to {scale:g}", Candidate(recipe))
+        yield from _merged(session, f"task arithmetic, tuned to {scale:g}", merged(recipe))
 
 
 def _merged(session: Session, name: str, candidate: Candidate) -> Iterator[Contestant]:

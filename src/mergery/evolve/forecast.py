@@ -14,6 +14,7 @@ from mergery.evolve.confirm import confirm_cost
 from mergery.evolve.front import front_cost
 from mergery.evolve.home import Home
 from mergery.evolve.opening import Search
+from mergery.evolve.paths.space import PathSpace
 from mergery.evolve.search import SearchSpec
 from mergery.evolve.space import SearchSpace
 from mergery.recipe import Recipe
@@ -101,7 +102,7 @@ def forecast(
     """
     spec = search if isinstance(search, SearchSpec) else SearchSpec.load(search)
     spec = spec.launched(workers=workers, launcher=launcher)
-    if not spec.recipe or spec.paths is None:
+    if not spec.staged:
         return (_forecast(spec, Home(Path(out)), device),)
     first = spec.weights_only()
     # what the path will be searched in is not known yet; where the first search begins has the same size
@@ -183,13 +184,14 @@ def _reporting(checked: Search, workshop: Workshop, finalists: int) -> tuple[int
     """Item evaluations and seconds of the report: the model, its ingredients, plain merges, the front."""
     searched, judged = len(checked.exam), len(checked.test)
     stored, plain, scales = 1 + len(checked.models), 0, 0
-    if isinstance(checked.space, SearchSpace):
+    if isinstance(checked.space, PathSpace):
+        plain = int(isinstance(checked.space.models[0], Recipe))  # the donor as it is
+    else:
         from mergery.evolve.references import task_arithmetic, uniform
 
-        scales = len(list(task_arithmetic(checked.space)))
-        plain = (uniform(checked.space) is not None) + (scales > 0)
-    elif isinstance(checked.space.models[0], Recipe):
-        plain = 1  # the donor as it is
+        weights = checked.space if isinstance(checked.space, SearchSpace) else checked.space.weights
+        scales = len(list(task_arithmetic(weights)))
+        plain = (uniform(weights) is not None) + (scales > 0)
     front = finalists if checked.exam.objectives else 0
     cost = (
         stored * (searched + judged) + (plain > 0) * searched + scales * searched + (plain + front) * judged

@@ -14,7 +14,8 @@ from mergery.evolve.confirm import confirm_cost
 from mergery.evolve.exam import Exam
 from mergery.evolve.front import front_cost
 from mergery.evolve.objectives import check_objectives
-from mergery.evolve.paths.space import PathSpace, open_paths
+from mergery.evolve.paths.joint import JointSpace
+from mergery.evolve.paths.space import PathSpace, open_joint, open_paths
 from mergery.evolve.references import plain_merges
 from mergery.evolve.search import SearchSpec
 from mergery.evolve.space import Candidate, SearchSpace
@@ -47,7 +48,7 @@ class Search:
     """
 
     spec: SearchSpec
-    space: SearchSpace | PathSpace
+    space: SearchSpace | PathSpace | JointSpace
     kind: AlgorithmKind
     exam: Exam
     confirm: Exam | None
@@ -71,7 +72,7 @@ class Search:
         # who is worse in one objective may be better in another: several are not raced
         racing = kind.frugal and not settings.objectives if settings.racing is None else settings.racing
         tasks = load_tasks(spec.tasks)
-        space = SearchSpace.open(spec.recipe) if spec.paths is None else open_paths(spec.paths)
+        space = _space(spec)
         plain = kind.frugal if settings.references is None else settings.references
         if kind.gradients and not all(task.evaluator.soft for task in tasks):
             raise RecipeError(
@@ -104,13 +105,12 @@ class Search:
     @property
     def start(self) -> Recipe:
         """Where the search begins."""
-        return self.space.candidate(self.space.decode(self.space.problem.start)).recipe
+        return self.space.starts[0]
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
-        """Every model that candidates are made of, whatever their method, each once."""
-        starts = self.space.starts if isinstance(self.space, SearchSpace) else (self.start,)
-        return tuple(dict.fromkeys(ref for start in starts for ref in start.models))
+        """Every model that candidates are made of, whatever their method or path, each once."""
+        return tuple(dict.fromkeys(ref for start in self.space.starts for ref in start.models))
 
     @property
     def budget(self) -> Budget:
@@ -165,6 +165,23 @@ class Search:
         return self.space.candidate(trial.genome)
 
 
-def _references(space: SearchSpace | PathSpace) -> tuple[Reference, ...]:
+def _space(spec: SearchSpec) -> SearchSpace | PathSpace | JointSpace:
+    """Where to look.
+
+    Raises:
+        RecipeError: if the recipe or the paths are at fault.
+        CheckpointError: if a model cannot be opened.
+    """
+    if spec.paths is None:
+        return SearchSpace.open(spec.recipe)
+    return open_joint(spec.recipe, spec.paths) if spec.paths.joint else open_paths(spec.paths)
+
+
+def _references(space: SearchSpace | PathSpace | JointSpace) -> tuple[Reference, ...]:
     """What is tried first: plain merges, where the search merges at all."""
-    return plain_merges(space) if isinstance(space, SearchSpace) else ()
+    if isinstance(space, PathSpace):
+        return ()
+    if isinstance(space, SearchSpace):
+        return plain_merges(space)
+    merges = plain_merges(space.weights)
+    return tuple(replace(merge, candidate=space.merged(merge.candidate.recipe)) for merge in merges)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mergery.checkpoint import Checkpoint
+from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.errors import CheckpointError
 from mergery.evolve.builders import MergeBuilder, PathBuilder
 from mergery.evolve.exam import Exam
@@ -13,10 +14,10 @@ from mergery.evolve.examiner import Examiner
 from mergery.evolve.launchers.worker import Place
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.opening import Search
+from mergery.evolve.paths.joint import JointSpace
 from mergery.evolve.paths.space import PathSpace
 from mergery.evolve.slopes import Slopes
 from mergery.evolve.space import SearchSpace
-from mergery.recipe import Recipe
 
 __all__ = ["Posting"]
 
@@ -26,7 +27,7 @@ class Posting:
     """What must be known to examine a search's candidates.
 
     Attributes:
-        start: any recipe of the models.
+        models: every one that candidates are made of.
         space: where the search looks.
         gradients: whether they are wanted.
         exam: what candidates are asked.
@@ -34,8 +35,8 @@ class Posting:
         state: of the models' files, by their sizes and times, which is quick to look at.
     """
 
-    start: Recipe
-    space: SearchSpace | PathSpace
+    models: tuple[ModelRef, ...]
+    space: SearchSpace | PathSpace | JointSpace
     gradients: bool
     exam: Exam
     inputs: str
@@ -45,13 +46,13 @@ class Posting:
     def of(cls, checked: Search, inputs: str) -> Posting:
         """The posting of a search whose models have this digest."""
         gradients = checked.problem.gradients
-        return cls(checked.start, checked.space, gradients, checked.exam, inputs, _state(checked.start))
+        return cls(checked.models, checked.space, gradients, checked.exam, inputs, _state(checked.models))
 
     def builder(self, device: str) -> MergeBuilder | PathBuilder:
         """What builds candidates on a device."""
-        if isinstance(self.space, PathSpace):
-            return PathBuilder(self.space.models, device=device)
-        return MergeBuilder(self.start, device=device)
+        if isinstance(self.space, SearchSpace):
+            return MergeBuilder(self.space.starts[0], device=device)
+        return PathBuilder(self.space.models, device=device)
 
     def examiner(self, builder: MergeBuilder | PathBuilder, ledger: Ledger) -> Examiner:
         """Who asks candidates the exam."""
@@ -69,7 +70,7 @@ class Posting:
         import torch
         from transformers.utils.logging import disable_progress_bar
 
-        if _state(self.start) != self.state:
+        if _state(self.models) != self.state:
             raise CheckpointError(
                 "a worker sees other models than the search began with",
                 fix="let nothing write to the models; on a cluster, keep them where all machines see the "
@@ -80,9 +81,9 @@ class Posting:
         return self.examiner(self.builder(place.device), ledger)
 
 
-def _state(recipe: Recipe) -> str:
+def _state(models: Sequence[ModelRef]) -> str:
     seen = hashlib.sha256()
-    for model in recipe.models:
+    for model in models:
         for file in Checkpoint.open(model).files:
             status = file.stat()
             seen.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())

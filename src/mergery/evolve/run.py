@@ -83,7 +83,7 @@ def evolve(
         StudyError: if the directory holds another search, or every trial failed.
     """
     spec = search if isinstance(search, SearchSpec) else SearchSpec.load(search)
-    if spec.recipe and spec.paths is not None:
+    if spec.staged:
         run = partial(evolve, device=device, workers=workers, launcher=launcher, progress=progress)
         first = run(spec.weights_only(), Path(out) / "weights")
         return run(spec.paths_with(first.best), Path(out) / "paths")
@@ -170,7 +170,7 @@ def _finish(
     if not home.model.exists():
         merge(recipe, home.model, device=session.device)
     assert best.score is not None
-    first, others = contestants(session, recipe)
+    first, others = contestants(session)
     space, direction = checked.space, checked.exam.direction
     shares = importance(space.names, space.domains, trials, direction)
     report = Report(first, others, best.score, confirmed, trials, checked.exam, checked.test, shares)

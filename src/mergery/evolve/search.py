@@ -128,6 +128,7 @@ class PathsSpec:
         repeats: how often all layers stand in a row (``paper``).
         gains: whether layers may add more or less than they do (``aligned``).
         search: settings in place of the file's ``search:``, where a recipe is searched for first.
+        joint: whether the recipe is searched for together with the path, and not before it.
     """
 
     models: tuple[str | Mapping[str, object], ...]
@@ -136,6 +137,7 @@ class PathsSpec:
     repeats: int = 3
     gains: bool = True
     search: Mapping[str, object] = field(default_factory=dict)
+    joint: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,11 @@ class SearchSpec:
             }
             where["paths"] = written | {"models": list(self.paths.models)}
         return {**where, "search": search, **named}
+
+    @property
+    def staged(self) -> bool:
+        """Whether it is two searches: weights first, then a path."""
+        return bool(self.recipe) and self.paths is not None and not self.paths.joint
 
     def weights_only(self) -> SearchSpec:
         """The search for the recipe alone."""
@@ -301,6 +308,13 @@ class _Paths(Document):
     repeats: int = Field(default=3, ge=1)
     gains: bool = True
     search: dict[str, object] = Field(default_factory=dict)
+    joint: bool = False
+
+    @model_validator(mode="after")
+    def _one_search(self) -> _Paths:
+        if self.joint and self.search:
+            raise ValueError("joint: true is one search, with the settings of the file's search:")
+        return self
 
 
 class _Search(Document):

@@ -22,7 +22,7 @@ from mergery.recipe.border import place
 if TYPE_CHECKING:
     from mergery.evolve.paths import Path as LayerPath
 
-__all__ = ["Candidate", "Domain", "Genome", "SearchSpace", "Space", "stored"]
+__all__ = ["Candidate", "Domain", "Genome", "SearchSpace", "Space", "alone", "stored"]
 
 Genome: TypeAlias = tuple[float | str, ...]
 """A point in the space: one value for every dimension, in the parameters' own units."""
@@ -40,15 +40,24 @@ class Candidate:
     Attributes:
         recipe: the ordinary recipe of it.
         path: the layers in the order in which they run, where they are not merged but passed on.
+        donor: what is merged to be the path's donor, where that changes from candidate to candidate.
     """
 
     recipe: Recipe
     path: LayerPath | None = None
+    donor: Recipe | None = None
+
+
+def alone(model: ModelRef | Recipe) -> Recipe:
+    """A model as it is, as a recipe."""
+    if isinstance(model, Recipe):
+        return model
+    return Recipe.from_dict({"merge_method": "passthrough", "models": [{"model": str(model)}]})
 
 
 def stored(model: ModelRef) -> Candidate:
     """A model as it is, as a candidate."""
-    return Candidate(Recipe.from_dict({"merge_method": "passthrough", "models": [{"model": str(model)}]}))
+    return Candidate(alone(model))
 
 
 class Space(Protocol):
@@ -67,6 +76,11 @@ class Space(Protocol):
     @property
     def problem(self) -> Problem:
         """What algorithms know of it."""
+        ...
+
+    @property
+    def starts(self) -> tuple[Recipe, ...]:
+        """Recipes that name every model of which candidates are made; the search begins with the first."""
         ...
 
     @property

@@ -36,6 +36,11 @@ class Encoding(Protocol):
     """Paths as points of the unit cube."""
 
     @property
+    def depths(self) -> tuple[int, ...]:
+        """How many layers each model has, the donor's first."""
+        ...
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the dimensions."""
         ...

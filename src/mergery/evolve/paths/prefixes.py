@@ -88,6 +88,15 @@ class PrefixStates:
         self._make_room()
         return keys
 
+    def clear(self) -> None:
+        """Forget everything: the weights behind the states have changed."""
+        for entry in self._entries.values():
+            for state in entry.states.values():
+                self._arena.release(state)
+        self._entries.clear()
+        self._recent.clear()
+        self._bytes, self._parent, self._strikes = 0, (), 0
+
     def longest(self, keys: Sequence[bytes], batch: bytes) -> tuple[int, Tensor | None]:
         """How many hops of a path are known for a batch, and the state behind them."""
         for depth in range(len(keys), 0, -1):

@@ -53,10 +53,16 @@ class LayerForwards:
 
 @dataclass(frozen=True, eq=False)
 class _Opened:
-    """One model: as the engine sees it, and its layers in memory."""
+    """One model: as the engine sees it, and in memory; what merges it there, if it is a recipe's result."""
 
     member: Member
-    layers: nn.ModuleList
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    merging: LiveMerge | None = None
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return layers_of(self.model, label=self.member.label)
 
 
 class LivePaths:
@@ -78,6 +84,7 @@ class LivePaths:
     Attributes:
         donor: the first model as it is, for its configuration.
         tokenizer: the donor's.
+        depths: how many layers each model has.
         forwards: what sharing has saved so far.
 
     Raises:
@@ -93,23 +100,30 @@ class LivePaths:
     ) -> None:
         self.forwards = LayerForwards()
         self._states = PrefixStates(state_bytes)
-        self._models: list[_Opened] = []
-        for number, model in enumerate(models):
-            member, live, tokenizer = _open(model, device)
-            if number == 0:
-                self.donor, self.tokenizer = live, tokenizer
-                self._stack, self._stacker = _the_stack(member), Stacker(live)
-            self._models.append(_Opened(member, layers_of(live, label=member.label)))
-
-    @property
-    def depths(self) -> tuple[int, ...]:
-        """How many layers each model has."""
-        return tuple(len(model.layers) for model in self._models)
+        self._models = [_open(model, device) for model in models]
+        donor = self._models[0]
+        self.donor, self.tokenizer = donor.model, donor.tokenizer
+        self._stack, self._stacker = _the_stack(donor.member), Stacker(donor.model)
+        self.depths = tuple(len(model.layers) for model in self._models)
 
     @property
     def kept_bytes(self) -> int:
         """Size of the hidden states that are kept."""
         return self._states.size
+
+    def refill(self, donor: Recipe) -> None:
+        """Merge another donor in the place of the first, which was a recipe's result, too.
+
+        Earlier models have the new donor's weights from then on, and no states are shared with them.
+
+        Raises:
+            MergeryError: if the recipe does not fit the models, or the merge is not finite.
+        """
+        merging = self._models[0].merging
+        if merging is None:
+            raise ValueError("the donor is a model, not a recipe's result")
+        self._states.clear()
+        merging.build(donor)
 
     def build(self, path: Path) -> PreTrainedModel:
         """A model of these hops, in evaluation mode, for evaluators and ``generate``.
@@ -227,17 +241,17 @@ def _times(gain: float, module: nn.Module, args: object, output: Any) -> Any:  #
     return (output[0] * gain, *output[1:]) if isinstance(output, tuple) else output * gain
 
 
-def _open(model: ModelRef | Recipe, device: str) -> tuple[Member, PreTrainedModel, PreTrainedTokenizerBase]:
+def _open(model: ModelRef | Recipe, device: str) -> _Opened:
     if isinstance(model, ModelRef) and model.adapter is None:
         checkpoint = Checkpoint.open(model)
-        return Member.of(model, checkpoint), *load_stock(checkpoint.directory, device)
+        return _Opened(Member.of(model, checkpoint), *load_stock(checkpoint.directory, device))
     if isinstance(model, ModelRef):  # the engine applies adapters
         model = Recipe("passthrough", (OutputSlice((InputModel(model),)),))
     plan = make_plan(model)
     label = f"the {model.merge_method} of {', '.join(str(ref) for ref in model.models)}"
     live = LiveMerge(model, device=device)
     member = Member(label, plan.config, {job.name: job.output for job in plan.jobs})
-    return member, live.build(model), live.tokenizer
+    return _Opened(member, live.build(model), live.tokenizer, live)
 
 
 def _the_stack(member: Member) -> str:

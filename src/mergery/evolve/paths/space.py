@@ -1,8 +1,8 @@
-"""Path space as a search sees it: genomes, and the recipes they stand for."""
+"""Path space as a search sees it, alone or with weights: genomes, and the recipes they stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mergery.checkpoint import ModelRef
 from mergery.checkpoint.architecture import language_stacks
@@ -11,11 +11,12 @@ from mergery.errors import RecipeError
 from mergery.evolve.algorithms.api import Point, Problem
 from mergery.evolve.paths.encoding import AlignedEncoding, Encoding, PaperEncoding
 from mergery.evolve.paths.export import PathRecipes
-from mergery.evolve.search import PathsSpec
-from mergery.evolve.space import Candidate, Domain, Genome, stored
+from mergery.evolve.paths.joint import JointSpace
+from mergery.evolve.search import EVOLVED, PathsSpec
+from mergery.evolve.space import Candidate, Domain, Genome, SearchSpace, alone
 from mergery.recipe import Recipe
 
-__all__ = ["PathSpace", "open_paths"]
+__all__ = ["PathSpace", "open_joint", "open_paths"]
 
 
 def open_paths(spec: PathsSpec, *, where: str = "paths") -> PathSpace:
@@ -25,23 +26,49 @@ def open_paths(spec: PathsSpec, *, where: str = "paths") -> PathSpace:
         RecipeError: if a model is not written as one.
         CheckpointError: if a model cannot be opened.
     """
-    models = [
+    models = _models(spec.models, where)
+    return PathSpace(_encoding(spec, models), models)
+
+
+def open_joint(recipe: Mapping[str, object], spec: PathsSpec) -> JointSpace:
+    """The space of recipes and paths together that a search file asks for; opens headers only.
+
+    Raises:
+        RecipeError: if a model is not written as one, or the searched recipe's result is not the donor.
+        CheckpointError: if a model cannot be opened.
+    """
+    if spec.models[0] != EVOLVED or EVOLVED in spec.models[1:]:
+        raise RecipeError(
+            f"paths.models: with joint: true, {EVOLVED} is the first one",
+            fix=f"write models: [{EVOLVED}, ...]",
+        )
+    weights, others = SearchSpace.open(recipe), _models(spec.models[1:], "paths", first=1)
+    return JointSpace(weights, _encoding(spec, [weights.starts[0], *others]), others)
+
+
+def _models(
+    written: Sequence[str | Mapping[str, object]], where: str, first: int = 0
+) -> list[ModelRef | Recipe]:
+    return [
         ModelRef.parse(model)
         if isinstance(model, str)
         else Recipe.from_dict(model, where=f"{where}.models[{at}]")
-        for at, model in enumerate(spec.models)
+        for at, model in enumerate(written, first)
     ]
+
+
+def _encoding(spec: PathsSpec, models: Sequence[ModelRef | Recipe]) -> Encoding:
     depths = tuple(_depth(model) for model in models)
     if spec.encoding == "paper":
-        return PathSpace(PaperEncoding(depths, spec.repeats), models)
+        return PaperEncoding(depths, spec.repeats)
     if spec.gains:
-        return PathSpace(AlignedEncoding(depths, longest=spec.longest), models)
-    return PathSpace(AlignedEncoding(depths, None, spec.longest), models)
+        return AlignedEncoding(depths, longest=spec.longest)
+    return AlignedEncoding(depths, None, spec.longest)
 
 
 def _depth(model: ModelRef | Recipe) -> int:
     """How many layers a model has, or the result of a recipe."""
-    depths = make_plan(model if isinstance(model, Recipe) else stored(model).recipe).depths
+    depths = make_plan(alone(model)).depths
     stacks = language_stacks(depths)
     if len(stacks) != 1:
         raise RecipeError(
@@ -78,6 +105,11 @@ class PathSpace:
     def problem(self) -> Problem:
         """What algorithms know of it."""
         return self.encoding.problem
+
+    @property
+    def starts(self) -> tuple[Recipe, ...]:
+        """The first candidate, then recipes of all models whose layers may run."""
+        return (self.candidate(self.decode(self.problem.start)).recipe, *map(alone, self.models))
 
     @property
     def identity(self) -> object:
