@@ -22,13 +22,13 @@ from mergery.evaluate import Items, Scores, get_evaluator, register_evaluator
 from mergery.evaluate.items import Item
 from mergery.evolve import SearchSpace
 from mergery.evolve.algorithms import AlgorithmSettings, get_algorithm
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.exam import Exam, Section
 from mergery.evolve.examiner import Examined, Examiner, Hope
 from mergery.evolve.launchers.processes import ProcessLauncher
 from mergery.evolve.launchers.worker import Place
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.record import Record
-from mergery.evolve.space import Candidate
 from mergery.evolve.study import Budget, Study
 from mergery.evolve.trial import Trial
 from mergery.recipe import Recipe

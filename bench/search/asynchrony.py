@@ -29,6 +29,7 @@ from mergery.evaluate import Items, get_evaluator
 from mergery.evaluate.items import Item
 from mergery.evolve import SearchSpace
 from mergery.evolve.algorithms import Algorithm, AlgorithmSettings, Outcome, algorithm_names, get_algorithm
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.exam import Exam, Section
 from mergery.evolve.examiner import Examined, Examiner, Hope
 from mergery.evolve.launchers import Finished, Job
@@ -36,7 +37,6 @@ from mergery.evolve.launchers.processes import ProcessLauncher
 from mergery.evolve.launchers.worker import Place
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.record import Record
-from mergery.evolve.space import Candidate
 from mergery.evolve.study import Budget, Study
 
 EXPERTS = 4

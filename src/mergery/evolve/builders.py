@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.engine.live import LiveMerge
 from mergery.engine.stock import load_stock
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.paths.runtime import LivePaths
-from mergery.evolve.space import Candidate
 from mergery.recipe import Recipe
 
 if TYPE_CHECKING:

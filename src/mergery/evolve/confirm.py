@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from mergery.errors import RecipeError
 from mergery.evaluate.intervals import Interval, bootstrap_mean, wilson
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examiner
-from mergery.evolve.space import Candidate
 
 __all__ = ["Confirmed", "Finalist", "confirm", "confirm_cost"]
 

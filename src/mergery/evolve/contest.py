@@ -7,11 +7,12 @@ from contextlib import suppress
 
 from mergery.checkpoint import ModelRef
 from mergery.errors import RecipeError
+from mergery.evolve.candidate import Candidate, stored
 from mergery.evolve.paths.space import PathSpace
 from mergery.evolve.references import task_arithmetic, uniform
 from mergery.evolve.report import Contestant
 from mergery.evolve.session import Session
-from mergery.evolve.space import Candidate, SearchSpace, stored
+from mergery.evolve.space import SearchSpace
 from mergery.recipe import Recipe
 
 __all__ = ["contestants"]

@@ -15,9 +15,10 @@ from mergery.errors import RecipeError
 from mergery.evaluate import Scorer, SoftScorer
 from mergery.evaluate.api import context_of
 from mergery.evolve.algorithms.api import Point
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.exam import Exam, Part
 from mergery.evolve.ledger import Answers, Ledger, ledger_key
-from mergery.evolve.space import Candidate, Genome
+from mergery.evolve.space import Genome
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -19,10 +19,10 @@ from mergery.errors import RecipeError
 from mergery.evaluate import Direction
 from mergery.evaluate.intervals import Interval
 from mergery.evolve.algorithms.pareto import crowding_distance, front_indices, pick
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.confirm import Confirmed, Finalist
 from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examiner
-from mergery.evolve.space import Candidate
 from mergery.evolve.sureness import score_interval, task_intervals
 from mergery.evolve.trial import Trial
 

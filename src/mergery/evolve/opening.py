@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from mergery.checkpoint import ModelRef
 from mergery.errors import RecipeError
 from mergery.evolve.algorithms import AlgorithmKind, Problem, get_algorithm
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.confirm import confirm_cost
 from mergery.evolve.exam import Exam
 from mergery.evolve.front import front_cost
@@ -18,7 +19,7 @@ from mergery.evolve.paths.joint import JointSpace
 from mergery.evolve.paths.space import PathSpace, open_joint, open_paths
 from mergery.evolve.references import plain_merges
 from mergery.evolve.search import SearchSpec
-from mergery.evolve.space import Candidate, SearchSpace
+from mergery.evolve.space import SearchSpace
 from mergery.evolve.study import Budget, Reference
 from mergery.evolve.tasks import exams, load_tasks
 from mergery.evolve.trial import Trial

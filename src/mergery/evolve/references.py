@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import cast
 
 from mergery.errors import MergeryError
-from mergery.evolve.space import Candidate, SearchSpace
+from mergery.evolve.candidate import Candidate
+from mergery.evolve.space import SearchSpace
 from mergery.evolve.study import Reference
 from mergery.recipe import Recipe
 

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from mergery.checkpoint import Checkpoint, ModelRef
 from mergery.errors import RecipeError
 from mergery.evolve.algorithms.api import Point, Problem
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.groups import Named, coarser, depth_of
 from mergery.evolve.knobs import Knob, Path, Range, grouped, open_knobs, resolve
 from mergery.methods import MergeMethod, get_method
 from mergery.recipe import Recipe
 from mergery.recipe.border import place
 
-if TYPE_CHECKING:
-    from mergery.evolve.paths import Path as LayerPath
-
-__all__ = ["Candidate", "Domain", "Genome", "SearchSpace", "Space", "alone", "stored"]
+__all__ = ["Domain", "Genome", "SearchSpace", "Space"]
 
 Genome: TypeAlias = tuple[float | str, ...]
 """A point in the space: one value for every dimension, in the parameters' own units."""
@@ -31,33 +29,6 @@ Domain: TypeAlias = "tuple[float, float] | tuple[str, ...]"
 """The ends of a real dimension's range, or the values of one of choices."""
 
 _METHOD = ("merge_method",)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What a genome stands for.
-
-    Attributes:
-        recipe: the ordinary recipe of it.
-        path: the layers in the order in which they run, where they are not merged but passed on.
-        donor: what is merged to be the path's donor, where that changes from candidate to candidate.
-    """
-
-    recipe: Recipe
-    path: LayerPath | None = None
-    donor: Recipe | None = None
-
-
-def alone(model: ModelRef | Recipe) -> Recipe:
-    """A model as it is, as a recipe."""
-    if isinstance(model, Recipe):
-        return model
-    return Recipe.from_dict({"merge_method": "passthrough", "models": [{"model": str(model)}]})
-
-
-def stored(model: ModelRef) -> Candidate:
-    """A model as it is, as a candidate."""
-    return Candidate(alone(model))
 
 
 class Space(Protocol):

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from mergery.errors import RecipeError, StudyError
 from mergery.evolve.algorithms import Algorithm, Outcome, Proposal
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examined
 from mergery.evolve.launchers import Finished, Job, Launcher
 from mergery.evolve.race import Race
-from mergery.evolve.space import Candidate, Space
+from mergery.evolve.space import Space
 from mergery.evolve.trial import Progress, Trial, best_trial
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import numpy as np
 from mergery.evaluate import Items, Scores
 from mergery.evaluate.items import Item
 from mergery.evolve import SearchSpace
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.exam import Exam, Section
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.ledger import Ledger
-from mergery.evolve.space import Candidate
 from mergery.recipe import Recipe
 
 WORDS = "the cat dog bird sees has takes one two three four five and or but a b c d . ?".split()  # noqa: SIM905

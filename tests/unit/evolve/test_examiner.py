@@ -12,12 +12,12 @@ from mergery.errors import RecipeError
 from mergery.evaluate import evaluate, get_evaluator, load_items
 from mergery.evolve import SearchSpec
 from mergery.evolve.builders import MergeBuilder, StoredBuilder
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.exam import Exam, Section
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.opening import Search
 from mergery.evolve.slopes import Slopes
-from mergery.evolve.space import Candidate
 from mergery.recipe import Recipe
 from unit.evolve.formulas import Formula, bowl, candidate, exam, examiner
 

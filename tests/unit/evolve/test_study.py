@@ -11,7 +11,7 @@ import pytest
 from mergery.errors import CheckpointError, RecipeError
 from mergery.evolve import SearchSpace
 from mergery.evolve.algorithms import Proposal
-from mergery.evolve.space import Candidate
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.study import Reference
 from unit.evolve.formulas import SPACE, Formula, bowl, candidate, exam
 from unit.evolve.studies import RUNGS, best, essence, run

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from mergery.evolve.candidate import Candidate
 from mergery.evolve.examiner import Examined, Slope
 from mergery.evolve.race import Race
-from mergery.evolve.space import Candidate, Genome
+from mergery.evolve.space import Genome
 
 __all__ = ["Finished", "Job", "Launcher"]
 

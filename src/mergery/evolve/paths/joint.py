@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from mergery.checkpoint import ModelRef
 from mergery.evolve.algorithms.api import Point, Problem
+from mergery.evolve.candidate import Candidate, alone
 from mergery.evolve.paths.encoding import Encoding
 from mergery.evolve.paths.export import PathRecipes
 from mergery.evolve.paths.path import Path
-from mergery.evolve.space import Candidate, Domain, Genome, SearchSpace, alone
+from mergery.evolve.space import Domain, Genome, SearchSpace
 from mergery.recipe import Recipe
 
 __all__ = ["JointSpace"]

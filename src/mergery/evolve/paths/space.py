@@ -9,11 +9,12 @@ from mergery.checkpoint.architecture import language_stacks
 from mergery.engine import make_plan
 from mergery.errors import RecipeError
 from mergery.evolve.algorithms.api import Point, Problem
+from mergery.evolve.candidate import Candidate, alone
 from mergery.evolve.paths.encoding import AlignedEncoding, Encoding, PaperEncoding
 from mergery.evolve.paths.export import PathRecipes
 from mergery.evolve.paths.joint import JointSpace
 from mergery.evolve.search import EVOLVED, PathsSpec
-from mergery.evolve.space import Candidate, Domain, Genome, SearchSpace, alone
+from mergery.evolve.space import Domain, Genome, SearchSpace
 from mergery.recipe import Recipe
 
 __all__ = ["PathSpace", "open_joint", "open_paths"]
