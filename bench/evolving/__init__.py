@@ -41,12 +41,11 @@ def parse(options: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     searches = list(overhead.SEARCHES)
     parser.add_argument("--searches", nargs="+", choices=searches, default=searches, help="of the overhead")
-    parser.add_argument("--budget", type=int, default=3200, help="of the overhead's searches")
     parser.add_argument("--size", choices=models.SIZES, default="0.5b", help="of constructed candidates")
     parser.add_argument("--slots", type=int, nargs="+", default=[4, 8], help="workers at a time")
     parser.add_argument("--suites", nargs="+", default=["formats", "languages"], help="of the forecasts")
     parser.add_argument("--entries", nargs="+", default=["default", "paper"])
-    parser.add_argument("--budgets", nargs="+", type=int, default=[6000, 12000])
+    parser.add_argument("--budgets", nargs="+", type=int, default=[6000])
     parser.add_argument("--repeat", type=int, default=5, help="of constructions")
     parser.add_argument("--rounds", type=int, default=3, help="of forecasts")
     parser.add_argument("--work", type=Path, default=models.DEFAULT_WORK, help="folder of models and records")
@@ -60,9 +59,10 @@ def _overhead(arguments: argparse.Namespace, records: Records) -> None:
     """Searches on models of 30 million parameters."""
     family = make_family(arguments.work / "models" / "evolving-30m", Shape())
     for name in arguments.searches:
-        place = {"part": "overhead", "search": name, "budget": arguments.budget}
+        budget = overhead.BUDGETS[name]
+        place = {"part": "overhead", "search": name, "budget": budget}
         if not records.of(**place):
-            spent = overhead.spend(overhead.spec_of(family, name, budget=arguments.budget))
+            spent = overhead.spend(overhead.spec_of(family, name, budget=budget))
             records.note(**place, **asdict(spent))
 
 

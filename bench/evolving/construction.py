@@ -19,6 +19,7 @@ from mergery.engine.stock import load_stock
 EXPERTS = 4
 TIMES = 10.0
 FLOAT32, BFLOAT16 = 4, 2
+MAIN = f"from {__name__} import main; main()"
 
 
 def candidates(models: Models, layers: int, count: int) -> Iterator[Recipe]:
@@ -79,7 +80,7 @@ def through_disk(recipe: Recipe, out: Path) -> dict[str, float]:
 def memory(models: Models, size: str, builds: int = 3) -> Measured:
     """A process that builds some candidates; its peak of anonymous memory."""
     paths = map(str, (models.base, *models.experts))
-    command = [sys.executable, "-m", __name__, "--layers", str(SIZES[size].layers), "--builds", str(builds)]
+    command = [sys.executable, "-c", MAIN, "--layers", str(SIZES[size].layers), "--builds", str(builds)]
     return measure([*command, *paths])
 
 
@@ -100,7 +101,3 @@ def main(options: Sequence[str] | None = None) -> None:
     live = LiveMerge(first)
     for recipe in (first, *others):
         live.build(recipe)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,7 @@ from bench.search.arena import draw, spec_of
 from bench.search.suite import Suite
 
 WITHIN = 0.25
+MAIN = f"from {__name__} import main; main()"
 SEED = 0
 
 
@@ -25,6 +26,8 @@ class Pair:
         forecast: seconds that the dry run says.
         real: seconds of the whole command.
         dry: seconds that the dry run takes.
+        real_cpu: seconds of processors that the whole command takes.
+        dry_cpu: seconds of processors that the dry run takes.
         forecast_trials: that it says.
         trials: that there were.
     """
@@ -32,13 +35,20 @@ class Pair:
     forecast: float
     real: float
     dry: float
+    real_cpu: float
+    dry_cpu: float
     forecast_trials: int
     trials: int
 
     @property
     def ratio(self) -> float:
-        """Of the forecast to the truth."""
+        """Of the forecast to the truth, by the clock."""
         return self.forecast / self.real
+
+    @property
+    def steady_ratio(self) -> float:
+        """The same in seconds of processors, of which each process got another share by the clock."""
+        return self.forecast * (self.dry_cpu / self.dry) / self.real_cpu
 
 
 def pair(suite: Suite, entry: str, budget: int, folder: Path, *, search_first: bool) -> Pair:
@@ -49,7 +59,7 @@ def pair(suite: Suite, entry: str, budget: int, folder: Path, *, search_first: b
     search.write_text(spec_of(suite, entry, folder, seed=SEED, budget=budget).to_yaml())
     shutil.rmtree(out, ignore_errors=True)
     commands = [
-        [sys.executable, "-m", __name__, str(search), str(folder / "not-there")],
+        [sys.executable, "-c", MAIN, str(search), str(folder / "not-there")],
         [sys.executable, "-m", "mergery", "evolve", str(search), str(out), "--quiet"],
     ]
     order = (1, 0) if search_first else (0, 1)
@@ -57,7 +67,8 @@ def pair(suite: Suite, entry: str, budget: int, folder: Path, *, search_first: b
     told = json.loads(found[0].output.splitlines()[-1])
     trials = json.loads((out / "report.json").read_text())["trials"]
     shutil.rmtree(folder)
-    return Pair(told["total_seconds"], found[1].wall, found[0].wall, told["trials"], trials)
+    dry, real = found[0], found[1]
+    return Pair(told["total_seconds"], real.wall, dry.wall, real.cpu, dry.cpu, told["trials"], trials)
 
 
 def _good(measured: Measured) -> Measured:
@@ -73,7 +84,3 @@ def main(options: Sequence[str] | None = None) -> None:
     search, out = options or sys.argv[1:]
     (found,) = forecast(search, out)
     print(json.dumps(found.to_dict()))
-
-
-if __name__ == "__main__":
-    main()

@@ -27,6 +27,9 @@ SEARCHES: Mapping[str, tuple[Mapping[str, object], str, Mapping[str, object]]] =
 }
 """Settings, method and knobs of each."""
 
+BUDGETS = {"default": 3000, "default, no gradients": 1600, "paper": 1600}
+"""Item evaluations: enough for twenty gradients where there are some."""
+
 
 @dataclass(frozen=True)
 class Spent:
