@@ -146,7 +146,7 @@ def _forecast(rows: list[Record]) -> Iterator[str]:
     held = sum(abs(ratio - 1) <= forecasts.WITHIN for ratio in ratios)
     yield from ("## Forecasts against the searches themselves", "")
     yield "What a dry run says in seconds, by what the command `mergery evolve` then takes, report included;"
-    yield "each in a process of its own, by turns either goes first. By the clock, and in seconds of processors:"
+    yield "each in a process of its own, by turns either goes first. By the clock, and in processor seconds:"
     yield "where other work comes and goes between the two, the clock measures that, too. Target: within"
     yield f"{forecasts.WITHIN:.0%}; by the clock {held} of {len(ratios)} are."
     yield ""
