@@ -28,14 +28,14 @@ from mergery.evolve.algorithms import AlgorithmSettings, Outcome, get_algorithm
 from mergery.evolve.paths import AlignedEncoding, Encoding, LivePaths, PaperEncoding
 from mergery.evolve.paths import Path as Hops
 
-PAPER, ALIGNED = "paper", "aligned"
+PAPER, STAGED, CAT = "paper", "staged", "cat-cma"
 ENTRIES: Mapping[str, tuple[type[PaperEncoding | AlignedEncoding], str]] = {
     PAPER: (PaperEncoding, "cma-es"),
-    ALIGNED: (AlignedEncoding, "cat-cma"),
+    STAGED: (AlignedEncoding, "staged"),
+    CAT: (AlignedEncoding, "cat-cma"),
 }
-PAIR = "two experts"
-ITEMS, PAIR_ITEMS = 50, 200
-TESTS = 600
+"""The paper's search, and the aligned encoding searched by two algorithms: the default, and CatCMA."""
+ITEMS, TESTS = 50, 600
 RECOVERED = 0.95
 """Of the whole model's score on the search's items."""
 HARM = 0.5
@@ -45,13 +45,10 @@ DRAWS = 20
 
 @dataclass(frozen=True, eq=False)
 class Riddle:
-    """Models whose layers are to be strung together, and what asks them.
-
-    ``whole`` is the model before it was taken to pieces; ``None`` if there never was one.
-    """
+    """Models whose layers are to be strung together, the model that they were, and what asks them."""
 
     live: LivePaths
-    whole: PreTrainedModel | None
+    whole: PreTrainedModel
     search: Scorer
     test: Scorer
 
@@ -75,21 +72,18 @@ class Found:
     searched: float
     test: float
     broken: float
-    whole: float | None
+    whole: float
     needed: int | None
     hops: int
     shared: float
 
 
 def riddle(suite: Suite, name: str, folder: Path, seed: int) -> Riddle:
-    """A riddle of a suite: an expert in pieces and its task, or two experts and the tasks of all."""
-    if name == PAIR:
-        live = _live([suite.model(expert) for expert in Random(seed).sample(suite.experts[:2], 2)])
-        return Riddle(live, None, *_scorers(suite, suite.tasks, live, seed, PAIR_ITEMS))
+    """A riddle of a suite: an expert in pieces and its task; the tasks of all, if none has its name."""
     expert = suite.experts[seed % len(suite.experts)]
     whole = _live([suite.model(expert)])
     tasks = [task for task in suite.tasks if task == expert] or suite.tasks
-    asked, test = _scorers(suite, tasks, whole, seed, ITEMS)
+    asked, test = _scorers(suite, tasks, whole, seed)
     dice, limit = Random(f"{name} {seed}"), HARM * asked.score(whole.donor).value
     for draw in range(DRAWS):
         pieces = DAMAGES[name](whole.depths[0], dice)
@@ -105,20 +99,20 @@ def _live(models: Sequence[Path]) -> LivePaths:
     return LivePaths([ModelRef(str(model)) for model in models])
 
 
-def _scorers(suite: Suite, tasks: Sequence[str], live: LivePaths, seed: int, items: int) -> list[Scorer]:
+def _scorers(suite: Suite, tasks: Sequence[str], live: LivePaths, seed: int) -> list[Scorer]:
     """Who asks items to search on, and who asks sealed ones."""
     return [
         get_evaluator("exact_match").prepare(live.tokenizer, asked, context=context_of(live.donor))
-        for asked in _asked(suite, tasks, seed, items)
+        for asked in _asked(suite, tasks, seed)
     ]
 
 
-def _asked(suite: Suite, tasks: Sequence[str], seed: int, items: int) -> tuple[Items, Items]:
+def _asked(suite: Suite, tasks: Sequence[str], seed: int) -> tuple[Items, Items]:
     """Items to search on, drawn by the seed, and sealed ones, of each task an equal share."""
     chosen, sealed = [], []
     for task in tasks:
         pool = [item for split in ("search", "confirm") for item in load_items(suite.file(task, split))]
-        chosen += Random(f"{task} {seed}").sample(pool, min(len(pool), items // len(tasks)))
+        chosen += Random(f"{task} {seed}").sample(pool, min(len(pool), ITEMS // len(tasks)))
         sealed += load_items(suite.file(task, "test")).entries[: TESTS // len(tasks)]
     return Items("search", tuple(chosen)), Items("test", tuple(sealed))
 
@@ -176,7 +170,7 @@ def contest(suite: Suite, name: str, entry: str, *, seed: int, counts: Sequence[
         asked = riddle(suite, name, Path(folder), seed)
     live, whole = asked.live, asked.whole
     make, algorithm = ENTRIES[entry]
-    goal = RECOVERED * asked.search.score(whole).value if whole else math.inf
+    goal = RECOVERED * asked.search.score(whole).value
     tried = search(live, make(live.depths), algorithm, asked.search, seed=seed, candidates=max(counts))
     shared = live.forwards.share_saved
     for count in counts:
@@ -188,11 +182,11 @@ def contest(suite: Suite, name: str, entry: str, *, seed: int, counts: Sequence[
                 entry,
                 seed,
                 count,
-                PAIR_ITEMS if name == PAIR else ITEMS,
+                ITEMS,
                 best.score,
                 asked.test.score(live.build(best.path)).value,
                 asked.test.score(live.donor).value,
-                asked.test.score(whole).value if whole else None,
+                asked.test.score(whole).value,
                 needed(tried, goal),
                 len(best.path),
                 shared,

@@ -52,7 +52,14 @@ class Stage:
 
 
 def stages(
-    suite: Suite, after: Sequence[tuple[str, int]], *, seed: int, first: int, total: int, items: int = 400
+    suite: Suite,
+    after: Sequence[tuple[str, int]],
+    *,
+    seed: int,
+    first: int,
+    total: int,
+    steps: bool = False,
+    items: int = 400,
 ) -> Iterator[Stage]:
     """Search weights; where a part of that budget led to, begin paths.
 
@@ -62,6 +69,7 @@ def stages(
         seed: of the searches, and of the draw of items.
         first: budget of the weights that paths begin with.
         total: budget of the search of weights alone.
+        steps: whether to try all single steps, too, for which there is no budget.
         items: to search on.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -82,9 +90,10 @@ def stages(
             paths = _paths(suite, spec, algorithm, budget).paths_with(found[0][0])
             place = Stage(suite.name, algorithm, seed, first + budget, 0, 0, 0, 0, "")
             yield _path(Search.open(paths), folder / f"{algorithm} {budget}", place)
-        paths = _paths(suite, spec, "random", total).paths_with(found[0][0])
-        place = Stage(suite.name, STEPS, seed, first, 0, 0, 0, 0, "")
-        yield _steps(Search.open(paths), folder / STEPS, place)
+        if steps:
+            paths = _paths(suite, spec, "random", total).paths_with(found[0][0])
+            place = Stage(suite.name, STEPS, seed, first, 0, 0, 0, 0, "")
+            yield _steps(Search.open(paths), folder / STEPS, place)
 
 
 def _paths(suite: Suite, spec: SearchSpec, algorithm: str, budget: int) -> SearchSpec:
@@ -166,12 +175,13 @@ def run(
     first: int,
     total: int,
     records: Records,
+    steps: bool = False,
     items: int = 400,
 ) -> None:
     """Run one seed on one suite unless it is on record."""
     if records.of(suite=suite.name, seed=seed, budget=total, entry=ALONE):
         return
-    found = list(stages(suite, after, seed=seed, first=first, total=total, items=items))
+    found = list(stages(suite, after, seed=seed, first=first, total=total, steps=steps, items=items))
     for stage in found:
         print(json.dumps(asdict(stage)), flush=True)
         records.note(**asdict(stage))

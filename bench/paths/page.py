@@ -22,7 +22,6 @@ from bench.search.suite import Suite
 from bench.search.suites import build_suites
 from mergery.threads import torch_threads
 
-RIDDLES = (("algorithms", tuple(encodings.DAMAGES)), ("languages", (encodings.PAIR,)))
 DEEP = {"layers": 32, "hidden_size": 128, "intermediate_size": 256}
 """As many layers as models have that people merge."""
 TOKENS = (100, 100)
@@ -56,15 +55,22 @@ def main(options: Sequence[str] | None = None) -> None:
 def gains(suites: Mapping[str, Suite], seed: int, records: Records) -> None:
     """Weights and a path against weights alone."""
     for suite in suites.values():
-        gain.run(suite, tables.AFTER, seed=seed, first=tables.FIRST, total=tables.TOTAL, records=records)
+        steps = seed in tables.THOROUGH
+        gain.run(
+            suite,
+            tables.MORE if steps else tables.AFTER,
+            seed=seed,
+            first=tables.FIRST,
+            total=tables.TOTAL,
+            records=records,
+            steps=steps,
+        )
 
 
 def riddles(suites: Mapping[str, Suite], seed: int, records: Records) -> None:
     """Planted optima, and both encodings on them."""
-    for name, asked in RIDDLES:
-        encodings.run(
-            suites[name], asked, tuple(encodings.ENTRIES), seed=seed, counts=tables.COUNTS, records=records
-        )
+    names, entries = tuple(encodings.DAMAGES), tuple(encodings.ENTRIES)
+    encodings.run(suites["algorithms"], names, entries, seed=seed, counts=tables.COUNTS, records=records)
 
 
 def stock(suites: Mapping[str, Suite], seed: int, records: Records) -> None:
