@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,12 @@ from bench.search.arena import draw, spec_of
 from bench.search.suite import Suite
 
 WITHIN = 0.25
-MAIN = f"from {__name__} import main; main()"
+DRY_RUN = """
+import json, sys
+from mergery.evolve.forecast import forecast
+(found,) = forecast(*sys.argv[1:])
+print(json.dumps(found.to_dict()))
+"""
 SEED = 0
 
 
@@ -59,7 +63,7 @@ def pair(suite: Suite, entry: str, budget: int, folder: Path, *, search_first: b
     search.write_text(spec_of(suite, entry, folder, seed=SEED, budget=budget).to_yaml())
     shutil.rmtree(out, ignore_errors=True)
     commands = [
-        [sys.executable, "-c", MAIN, str(search), str(folder / "not-there")],
+        [sys.executable, "-c", DRY_RUN, str(search), str(folder / "not-there")],
         [sys.executable, "-m", "mergery", "evolve", str(search), str(out), "--quiet"],
     ]
     order = (1, 0) if search_first else (0, 1)
@@ -75,12 +79,3 @@ def _good(measured: Measured) -> Measured:
     if measured.code:
         raise RuntimeError(measured.error)
     return measured
-
-
-def main(options: Sequence[str] | None = None) -> None:
-    """Print a search's forecast as JSON."""
-    from mergery.evolve.forecast import forecast
-
-    search, out = options or sys.argv[1:]
-    (found,) = forecast(search, out)
-    print(json.dumps(found.to_dict()))

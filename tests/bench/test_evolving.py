@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from bench.evolving import construction, forecasts, overhead, parse
 from bench.evolving.costs import lines
 from bench.evolving.family import Family, Shape, make_family, planted
+from bench.measure import measure
 from bench.records import Records
 
 from bench import models
@@ -78,14 +80,21 @@ def test_candidates_differ_in_every_layer(tmp_path: Path) -> None:
             assert all(mine != theirs for mine, theirs in pairs)
 
 
-def test_a_forecast_is_printed(family: Family, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_forecast_is_printed(family: Family, tmp_path: Path) -> None:
     search = tmp_path / "search.yml"
     search.write_text(overhead.spec_of(family, "paper", budget=100).to_yaml())
-    forecasts.main([str(search), str(tmp_path / "out")])
-    told = json.loads(capsys.readouterr().out)
+    done = measure([sys.executable, "-c", forecasts.DRY_RUN, search, tmp_path / "out"])
+    told = json.loads(done.output.splitlines()[-1])
     assert told["total_seconds"] > 0
     assert told["trials"] > 0
     assert not (tmp_path / "out").exists()
+
+
+def test_other_work_on_the_machine_is_taken_out_of_a_forecasts_error() -> None:
+    # the dry run got half a processor, the search a whole one
+    pair = forecasts.Pair(60.0, 30.0, dry=10.0, real_cpu=30.0, dry_cpu=5.0, forecast_trials=9, trials=9)
+    assert pair.ratio == 2.0
+    assert pair.steady_ratio == 1.0
 
 
 def test_the_page_has_what_is_on_record(tmp_path: Path) -> None:
