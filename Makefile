@@ -23,8 +23,8 @@ test: $(VENV)/.tools  ## run the tests
 faults: $(VENV)/.tools  ## kill a merge at each of its moments, fill its disk, interrupt it (ten minutes)
 	$(BIN)/python -m pytest -n auto tests/faults
 
-cluster: $(VENV)/.tools  ## install Ray, merge and search on a cluster of this machine
-	$(PIP) --editable '.[dev,ray]'
+cluster: $(VENV)/.tools  ## install Ray, merge and search on a cluster of this machine, with PostgreSQL where it is
+	$(PIP) --editable '.[dev,ray,postgresql]'
 	$(BIN)/python -m pytest tests/cluster
 
 check: $(VENV)/.tools  ## lint, types, layers and the size laws

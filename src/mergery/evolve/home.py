@@ -30,6 +30,7 @@ class Home:
 
         OUT/study/search.yml      the search file, in canonical form
         OUT/study/journal.log     its trials (Optuna)
+        OUT/study/name            or, where a database holds them, their study's name there
         OUT/study/ledger.sqlite   the outcomes behind them
         OUT/best.yml              the best recipe
         OUT/model/                its model
@@ -55,6 +56,11 @@ class Home:
     def journal(self) -> Path:
         """The trials."""
         return self.out / "study" / "journal.log"
+
+    @property
+    def name(self) -> Path:
+        """The study's name, of a search whose trials are in a database."""
+        return self.out / "study" / "name"
 
     @property
     def ledger(self) -> Path:

@@ -59,10 +59,14 @@ class StudyReading:
                 f"{home.out}: " + (f"holds {len(inner)} of two searches" if inner else "holds no search"),
                 fix=f"give {where}" if inner else "give a directory that mergery evolve has written",
             )
-        if not home.journal.is_file():
-            return cls(home, home.owner(), (), (), ())
-        found = Reading.of(home.journal)
-        return cls(home, home.owner(), found.directions, found.names, found.trials)
+        spec = home.owner()
+        if home.journal.is_file():
+            found = Reading.of(home.journal)
+        elif spec.search.storage is not None and home.name.is_file():
+            found = Reading.of(spec.search.storage, home.name.read_text(encoding="utf-8"))
+        else:
+            found = Reading((), (), ())
+        return cls(home, spec, found.directions, found.names, found.trials)
 
     @property
     def direction(self) -> Direction:

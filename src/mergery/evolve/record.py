@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from mergery.errors import StudyError
+from mergery.errors import MissingExtraError, StudyError
 from mergery.evaluate import Direction
 from mergery.evolve.space import Domain
 from mergery.evolve.trial import Trial
@@ -96,6 +97,10 @@ class Record:
                 self._storage.create_new_study(ways, name)
             self._study = self._storage.get_study_id_from_name(name)
 
+    def close(self) -> None:
+        """Let go of the database's connections, where it is one."""
+        _close(self._storage)
+
     def trials(self) -> tuple[Trial, ...]:
         """All trials, those still running among them, in the order of asking."""
         return tuple(_trial(found, self._names) for found in self._storage.get_all_trials(self._study))
@@ -150,24 +155,31 @@ class Reading:
     trials: tuple[Trial, ...]
 
     @classmethod
-    def of(cls, journal: Path) -> Reading:
-        """Read a journal that a search may be writing to at this moment; nothing is written.
+    def of(cls, place: Path | str, name: str | None = None) -> Reading:
+        """Read a record that a search may be writing to at this moment; nothing is written.
+
+        Args:
+            place: the journal file, or a database's URL.
+            name: of the study there; a journal has only one.
 
         Raises:
             StudyError: if it cannot be read.
         """
         try:
-            with _quiet():
-                storage = JournalStorage(JournalFileBackend(str(journal.absolute())))
-            studies = storage.get_all_studies()
+            with _quiet(), _reachable(place):
+                storage = _opened(place)
+                studies = [study for study in storage.get_all_studies() if name in (None, study.study_name)]
         except (OSError, ValueError, KeyError) as problem:
-            raise StudyError(f"{journal}: cannot be read: {problem}", fix="restore the file") from problem
+            raise StudyError(
+                f"{_shown(place)}: cannot be read: {problem}", fix="restore the file"
+            ) from problem
         if not studies:
             return cls((), (), ())
         ways: tuple[Direction, ...] = tuple(
             "maximize" if way == StudyDirection.MAXIMIZE else "minimize" for way in studies[0].directions
         )
         found = storage.get_all_trials(studies[0]._study_id)
+        _close(storage)
         names = next((tuple(trial.params) for trial in found if trial.params), ())
         return cls(ways, names, tuple(_trial(trial, names) for trial in found))
 
@@ -189,12 +201,53 @@ def _trial(found: FrozenTrial, names: Sequence[str]) -> Trial:
 def _storage(place: Path | str | None) -> BaseStorage:
     if place is None:
         return InMemoryStorage()
+    if isinstance(place, Path):
+        _break_lock(place.absolute())
+        _cut_stump(place)
+    with _reachable(place):
+        return _opened(place)
+
+
+def _opened(place: Path | str) -> BaseStorage:
     if isinstance(place, str):
         return RDBStorage(place)
-    journal = place.absolute()  # Optuna's link must not depend on the working directory
-    _break_lock(journal)
-    _cut_stump(journal)
-    return JournalStorage(JournalFileBackend(str(journal)))
+    # Optuna's link must not depend on the working directory
+    return JournalStorage(JournalFileBackend(str(place.absolute())))
+
+
+def _close(storage: BaseStorage) -> None:
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+@contextmanager
+def _reachable(place: Path | str) -> Iterator[None]:
+    """Say in our words what is wrong with a database.
+
+    Raises:
+        MissingExtraError: if its driver is not installed.
+        StudyError: if it cannot be reached.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except ImportError as problem:
+        raise MissingExtraError(
+            f"search.storage: {problem}",
+            fix="pip install 'mergery[postgresql]', or the database's own driver",
+        ) from problem
+    except SQLAlchemyError as problem:
+        reason = str(problem).partition("\n")[0]
+        raise StudyError(
+            f"search.storage: {_shown(place)}: {reason}", fix="check the URL, and that the database answers"
+        ) from problem
+
+
+def _shown(place: Path | str) -> str:
+    """A file, or a URL without its password."""
+    return re.sub(r"(?<=://)([^:@/]*):[^@/]*@", r"\1:***@", str(place))
 
 
 def _distribution(domain: Domain) -> BaseDistribution:

@@ -71,6 +71,7 @@ class SearchSettings:
             with ``ray`` as many as the cluster has room for.
         launcher: ``processes`` of this machine, or ``ray``.
         timeout: seconds after which a candidate that hangs has failed; ``None`` waits forever.
+        storage: URL of a database that keeps the trials (``postgresql://...``); a file does if ``None``.
     """
 
     trials: int | None = None
@@ -89,6 +90,7 @@ class SearchSettings:
     workers: int = 1
     launcher: str = "processes"
     timeout: float | None = None
+    storage: str | None = None
 
     @property
     def for_algorithm(self) -> AlgorithmSettings:
@@ -271,6 +273,7 @@ class _Settings(Document):
     workers: int = Field(default=1, ge=1)
     launcher: Literal["processes", "ray"] = "processes"
     timeout: float | None = Field(default=None, gt=0)
+    storage: str | None = Field(default=None, pattern=r"^[a-z0-9+]+://")
 
     @field_validator("trials", "budget", "items", "population", "seed", "finalists", "workers", mode="before")
     @classmethod

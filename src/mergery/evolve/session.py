@@ -12,7 +12,7 @@ from mergery.evolve.builders import MergeBuilder, PathBuilder, StoredBuilder
 from mergery.evolve.exam import Exam
 from mergery.evolve.examiner import Examiner
 from mergery.evolve.fitness import inputs_digest
-from mergery.evolve.home import Home
+from mergery.evolve.home import Home, write_whole
 from mergery.evolve.launchers import Launcher, check_launcher, choose_launcher
 from mergery.evolve.ledger import Ledger
 from mergery.evolve.opening import Search
@@ -81,16 +81,19 @@ class Session:
         Args:
             progress: told after every trial.
         """
-        checked = self.checked
+        checked, name = self.checked, self.checked.identity(self._inputs)
+        storage = checked.spec.search.storage
+        if storage is not None:
+            write_whole(self.home.name, name)
         record = Record(
-            self.home.journal,
-            checked.identity(self._inputs),
+            self.home.journal if storage is None else storage,
+            name,
             directions=checked.exam.directions,
             names=checked.space.names,
             domains=checked.space.domains,
         )
         algorithm = checked.kind.start(checked.problem, checked.spec.search.for_algorithm)
-        with closing(self.launcher()) as launcher:
+        with closing(record), closing(self.launcher()) as launcher:
             study = Study(
                 checked.space,
                 algorithm,

@@ -104,6 +104,7 @@ def test_the_algorithm_is_told_its_settings():
         ("trials: 5", "trials: 5, finalists: 0", r"search\.finalists: .*got 0"),
         ("trials: 5", "trials: 5, workers: 0", r"search\.workers: .*got 0"),
         ("trials: 5", "trials: 5, timeout: 0", r"search\.timeout: .*got 0"),
+        ("trials: 5", "trials: 5, storage: trials.db", r"search\.storage: .*got 'trials.db'"),
         ("trials: 5", "trials: 5, launcher: slurm", r"search\.launcher: .*got 'slurm'"),
         ("trials: 5", "seed: 1", r"search: says neither trials nor budget"),
         ("{trials: 5}", "5", r"search: "),

@@ -13,6 +13,7 @@ from mergery.errors import DataError, StudyError
 from mergery.evaluate import evaluate, load_items
 from mergery.evolve import SearchSpec, evolve, importance
 from mergery.evolve.opening import Search
+from mergery.evolve.reading import StudyReading
 from mergery.recipe import Recipe
 from unit.evolve.formulas import write_items
 
@@ -123,6 +124,20 @@ def test_few_items_a_candidate(search, out):
     search["search"]["items"] = 1
     with pytest.raises(DataError, match=r"^search\.items: 1 items leave a task without any of 2"):
         evolve(SearchSpec.from_dict(search), out / "other")
+
+
+def test_a_record_in_a_database(search, out, tmp_path):
+    search["search"]["trials"] = 5
+    filed = evolve(SearchSpec.from_dict(search), tmp_path / "filed")
+    search["search"]["storage"] = f"sqlite:///{tmp_path / 'trials.db'}"
+    kept = evolve(SearchSpec.from_dict(search), out)
+    assert essence(kept) == essence(filed)
+    assert not (out / "study" / "journal.log").exists()
+    # another search in the same database
+    search["search"]["seed"] = 9
+    other = evolve(SearchSpec.from_dict(search), tmp_path / "other")
+    assert [trial.score for trial in StudyReading.open(out).trials] == [trial.score for trial in kept.trials]
+    assert [t.score for t in StudyReading.open(tmp_path / "other").trials] == [t.score for t in other.trials]
 
 
 def test_several_tasks(search, out):
