@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 from bench.page import table
 from bench.paths.encodings import CAT, DRAWS, ENTRIES, ITEMS, PAPER, RECOVERED, STAGED
 from bench.paths.gain import ALONE, LONGEST, STEPS
 from bench.paths.planted import DAMAGES, FACTORS
+from bench.paths.verdicts import (
+    NOTHING,
+    gain_of,
+    numbers,
+    of_encodings,
+    of_gains,
+    of_planted,
+    of_sharing,
+    of_written,
+)
+from bench.paths.written import SIXTEEN
 from bench.records import Record, Records
 from bench.search.standing import Mean
 
@@ -22,8 +33,6 @@ THOROUGH = (0,)
 COUNTS = (20, 40, 100, 200)
 FIFTH = COUNTS[1]
 ALIGNED = (STAGED, CAT)
-NOTHING = 1.0
-"""Points above the donor that are no find."""
 
 GAIN = f"""
 ## Weights and a path, against weights alone
@@ -58,8 +67,9 @@ ENCODINGS = f"""
 ## The aligned encoding against the paper's
 
 Target: the quality of the paper's ({COUNTS[-1]} candidates, CMA-ES over slots × 3 and the matrix of scales)
-after a fifth of the candidates, {FIFTH}. The same problems; right answers on sealed items in %, mean over
-seeds with its 95 % interval, by the number of candidates."""
+after a fifth of the candidates, {FIFTH}. Of the algorithms for the aligned one, CatCMA is the paper's next of
+kin. The same problems; right answers on sealed items in %, mean over seeds with its 95 % interval, by the
+number of candidates. Where both find nothing, nothing is reached."""
 
 WRITTEN = """
 ## Written models
@@ -82,21 +92,19 @@ the searches of the planted optima, where nearly every candidate has other gains
 
 
 def page(records: Mapping[str, Records]) -> Iterator[str]:
-    """All sections."""
-    yield from GAIN.strip().splitlines()
+    """All sections: what is measured, what it says of the target, and the figures."""
+    gains, riddles = records["gain"], records["riddles"]
     header = ("suite", "search", "item evaluations", "right", "gain over weights", "layers", "better")
-    yield from ("", *table(header, _gain(records["gain"])))
-    yield from PLANTED.splitlines()
+    yield from _section(GAIN.strip(), of_gains(gains, SUITES, TOTAL, FIRST), header, _gain(gains))
     header = ("problem", "broken", "search", "found", "whole", "recovered", "needed")
-    yield from ("", *table(header, _planted(records["riddles"])))
-    yield from ENCODINGS.splitlines()
+    yield from _section(PLANTED, of_planted(riddles, ALIGNED, COUNTS[-1]), header, _planted(riddles))
     counts = tuple(map(str, COUNTS))
     header = ("problem", f"paper, {COUNTS[-1]}", "aligned, by", *counts, "reached by", f"gain at {FIFTH}")
-    yield from ("", *table(header, _encodings(records["riddles"])))
-    yield from WRITTEN.splitlines()
+    verdict = of_encodings(riddles, ALIGNED, PAPER, COUNTS[-1], FIFTH)
+    yield from _section(ENCODINGS, verdict, header, _encodings(riddles))
     header = ("kind", "paths", "tokens", "searched", "differ", "paper", "differ")
-    yield from ("", *table(header, _written(records["written"])))
-    yield from SHARING.splitlines()
+    stock = records["written"]
+    yield from _section(WRITTEN, of_written(stock, SIXTEEN), header, _written(stock))
     header = (
         "models",
         "slots",
@@ -106,26 +114,19 @@ def page(records: Mapping[str, Records]) -> Iterator[str]:
         "identical passes",
         "time, of that without",
     )
-    yield from ("", *table(header, (*_sharing(records["sharing"]), *_shared(records["riddles"]))))
+    shared = records["sharing"]
+    rows = (*_sharing(shared), *_shared(riddles))
+    yield from _section(SHARING, of_sharing(shared), header, rows)
 
 
-def _numbers(rows: Sequence[Record], field: str) -> list[float]:
-    return [float(str(row[field])) for row in rows]
-
-
-def _by_seed(rows: Sequence[Record], field: str) -> dict[object, float]:
-    return {row["seed"]: float(str(row[field])) for row in rows}
-
-
-def _gain_of(rows: Sequence[Record], others: Sequence[Record]) -> Mean | None:
-    """By how much tests are better than others, paired by seed."""
-    ours, theirs = _by_seed(rows, "test"), _by_seed(others, "test")
-    both = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-    return Mean.of(both) if both else None
+def _section(
+    text: str, verdict: str, header: Sequence[str], rows: Iterable[Sequence[object]]
+) -> Iterator[str]:
+    yield from (*text.splitlines(), "", verdict, "", *table(header, rows))
 
 
 def _mean(rows: Sequence[Record], field: str = "test") -> str:
-    return f"{Mean.of(_numbers(rows, field))}" if rows else "–"
+    return f"{Mean.of(numbers(rows, field))}" if rows else "–"
 
 
 def _gain(records: Records) -> Iterator[tuple[object, ...]]:
@@ -135,26 +136,26 @@ def _gain(records: Records) -> Iterator[tuple[object, ...]]:
         if not alone:
             continue
         yield (suite, f"weights (n {len(alone)})", f"{TOTAL:,}", _mean(alone), "", "1", "")
-        yield ("", "weights", f"{FIRST:,}", _mean(begun), _gain_of(begun, alone) or "", "1", "")
+        yield ("", "weights", f"{FIRST:,}", _mean(begun), gain_of(begun, alone) or "", "1", "")
         for algorithm, budget in _searches(records):
             rows = records.of(suite=suite, entry=algorithm, budget=budget)
             if rows:
-                tried, better = sum(_numbers(rows, "trials")), sum(_numbers(rows, "better"))
-                depths = _numbers(rows, "layers")
+                tried, better = sum(numbers(rows, "trials")), sum(numbers(rows, "better"))
+                depths = numbers(rows, "layers")
                 yield (
                     "",
                     f"weights, then a path by {algorithm} (n {len(rows)})",
                     f"{FIRST:,} + {budget - FIRST:,}",
                     _mean(rows),
-                    _gain_of(rows, alone) or "",
+                    gain_of(rows, alone) or "",
                     f"{min(depths):.1f}–{max(depths):.1f}",
                     f"{better:.0f} of {tried:.0f}",
                 )
         steps = records.of(suite=suite, entry=STEPS)
         if steps:
-            tried, better = sum(_numbers(steps, "trials")), sum(_numbers(steps, "better"))
-            gain = _gain_of(steps, begun)
-            count = max(_numbers(steps, "budget")) - FIRST
+            tried, better = sum(numbers(steps, "trials")), sum(numbers(steps, "better"))
+            gain = gain_of(steps, begun)
+            count = max(numbers(steps, "budget")) - FIRST
             spent, share = f"{FIRST:,} + {count:,.0f}", f"{better:.0f} of {tried:.0f}"
             yield (
                 "",
@@ -196,26 +197,26 @@ def _encodings(records: Records) -> Iterator[tuple[object, ...]]:
         goal = records.of(riddle=name, entry=PAPER, candidates=COUNTS[-1])
         found = {count: records.of(riddle=name, entry=entry, candidates=count) for count in COUNTS}
         if goal and all(found.values()):
-            quality = Mean.of(_numbers(goal, "test"))
-            means = {count: Mean.of(_numbers(rows, "test")) for count, rows in found.items()}
+            quality = Mean.of(numbers(goal, "test"))
+            means = {count: Mean.of(numbers(rows, "test")) for count, rows in found.items()}
             reached = next((count for count in COUNTS if means[count].value >= quality.value), None)
             where = f"{reached} ({reached / COUNTS[-1]:.0%})" if reached else "not reached"
-            if quality.value < Mean.of(_numbers(goal, "broken")).value + NOTHING:
+            if quality.value < Mean.of(numbers(goal, "broken")).value + NOTHING:
                 where = "the paper's finds nothing"
-            gain = _gain_of(found[FIFTH], goal) or ""
+            gain = gain_of(found[FIFTH], goal) or ""
             yield (f"{name} (n {len(goal)})", quality, entry, *means.values(), where, gain)
 
 
 def _written(records: Records) -> Iterator[tuple[object, ...]]:
     for kind in dict.fromkeys(str(row["kind"]) for row in records.of()):
         rows = records.of(kind=kind)
-        tokens = sum(_numbers(rows, "tokens"))
+        tokens = sum(numbers(rows, "tokens"))
         figures = (
             figure
             for name in ("searched", "paper")
             for figure in (
-                f"{max(_numbers(rows, name)):.1e}",
-                f"{tokens - sum(_numbers(rows, f'{name}_same')):.0f}",
+                f"{max(numbers(rows, name)):.1e}",
+                f"{tokens - sum(numbers(rows, f'{name}_same')):.0f}",
             )
         )
         yield (kind, len(rows), f"{tokens:,.0f}", *figures)
@@ -225,7 +226,7 @@ def _sharing(records: Records) -> Iterator[tuple[object, ...]]:
     for models in dict.fromkeys(str(row["models"]) for row in records.of()):
         rows = records.of(models=models)
         names = ("done", "without", "passes", "identical", "seconds", "seconds_without")
-        done, without, passes, identical, seconds, plain = (sum(_numbers(rows, name)) for name in names)
+        done, without, passes, identical, seconds, plain = (sum(numbers(rows, name)) for name in names)
         yield (
             f"{models} (n {len(rows)})",
             rows[0]["slots"],
@@ -241,5 +242,5 @@ def _shared(records: Records) -> Iterator[tuple[object, ...]]:
     for entry in ENTRIES:
         rows = records.of(entry=entry, candidates=COUNTS[-1])
         if rows:
-            share = sum(_numbers(rows, "shared")) / len(rows)
+            share = sum(numbers(rows, "shared")) / len(rows)
             yield (f"search by {entry} (n {len(rows)})", "5–6", "", "", f"{share:.0%}", "", "")

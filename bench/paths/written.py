@@ -45,7 +45,8 @@ KINDS: Mapping[str, Mapping[str, object]] = {
     "Mixtral": {"num_local_experts": 3},
 }
 """By the prefix of the configuration's class in transformers: what is not as in ``SIZE``."""
-TRAINED: Mapping[str, str] = {"trained Llamas": "float32", "trained Llamas, 16 bits": "bfloat16"}
+SIXTEEN = "trained Llamas, 16 bits"
+TRAINED: Mapping[str, str] = {"trained Llamas": "float32", SIXTEEN: "bfloat16"}
 """Experts of a suite, and the type that their paths are written in."""
 
 
