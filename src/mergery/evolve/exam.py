@@ -39,15 +39,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Part:
-    """Items of one task that are asked together.
+    """Items that one evaluator is asked together, of every task that has it.
 
     Attributes:
-        section: index of the task.
+        evaluator: how answers become outcomes.
         items: in the exam's order.
         places: ``(n,)`` where in the exam they stand.
     """
 
-    section: int
+    evaluator: Evaluator
     items: Items
     places: NDArray[np.intp]
 
@@ -86,7 +86,7 @@ class Exam:
 
     @cached_property
     def rungs(self) -> tuple[tuple[Part, ...], ...]:
-        """What is asked at each rung, task by task."""
+        """What is asked at each rung, evaluator by evaluator."""
         return tuple(self._rung(first, last) for first, last in zip((0, *self.ends), self.ends, strict=False))
 
     @property
@@ -120,7 +120,7 @@ class Exam:
         return per_item[self._sections]
 
     def batch(self, number: int) -> tuple[Part, ...]:
-        """A batch of items for a gradient, task by task; batches are counted around.
+        """A batch of items for a gradient, evaluator by evaluator; batches are counted around.
 
         Args:
             number: of the batch, from 0 without end.
@@ -180,12 +180,14 @@ class Exam:
         return tuple((number, index) for _, number, index in sorted(places))
 
     def _rung(self, first: int, last: int) -> tuple[Part, ...]:
+        evaluators = {section.evaluator.name: section.evaluator for section in self.sections}
         parts = []
-        for number, section in enumerate(self.sections):
-            places = [at for at in range(first, last) if self._order[at][0] == number]
-            entries = tuple(section.items.entries[self._order[at][1]] for at in places)
+        for name, evaluator in evaluators.items():
+            places = [at for at in range(first, last) if self._section(at).evaluator.name == name]
+            entries = tuple(self._section(at).items.entries[self._order[at][1]] for at in places)
             if places:
-                parts.append(
-                    Part(number, Items(section.items.name, entries), np.array(places, dtype=np.intp))
-                )
+                parts.append(Part(evaluator, Items(name, entries), np.array(places, dtype=np.intp)))
         return tuple(parts)
+
+    def _section(self, place: int) -> Section:
+        return self.sections[self._order[place][0]]

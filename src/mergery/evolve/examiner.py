@@ -191,26 +191,26 @@ class Examiner:
         for rung, end in zip(self.exam.rungs, self.exam.ends, strict=True):
             for part in rung if end <= len(examined.outcomes) else ():
                 answers = Answers(examined.outcomes[part.places], examined.smooth[part.places])
-                evaluator = self.exam.sections[part.section].evaluator.name
-                self._ledger.keep(self._key(candidate.recipe.digest), evaluator, part.items.hashes, answers)
+                self._keep(candidate, part, answers)
 
     def _find(self, recipe: str, part: Part) -> Answers | None:
-        evaluator = self.exam.sections[part.section].evaluator.name
-        return self._ledger.find(self._key(recipe), evaluator, part.items.hashes)
+        return self._ledger.find(self._key(recipe), part.evaluator.name, part.items.hashes)
+
+    def _keep(self, candidate: Candidate, part: Part, answers: Answers) -> None:
+        key = self._key(candidate.recipe.digest)
+        self._ledger.keep(key, part.evaluator.name, part.items.hashes, answers)
 
     def _ask(self, candidate: Candidate, part: Part, live: _Live) -> Answers:
-        evaluator = self.exam.sections[part.section].evaluator
         scores = self._scorer(part, live.model).score(live.model)
         smooth = np.full_like(scores.outcomes, np.nan) if scores.smooth is None else scores.smooth
         answers = Answers(scores.outcomes, smooth)
-        self._ledger.keep(self._key(candidate.recipe.digest), evaluator.name, part.items.hashes, answers)
+        self._keep(candidate, part, answers)
         return answers
 
     def _scorer(self, part: Part, model: PreTrainedModel) -> Scorer:
-        section = self.exam.sections[part.section]
-        key = (section.name, part.items.digest)
+        key = (part.evaluator.name, part.items.digest)
         if key not in self._scorers:
-            self._scorers[key] = section.evaluator.prepare(
+            self._scorers[key] = part.evaluator.prepare(
                 self._builder.tokenizer, part.items, context=context_of(model)
             )
         return self._scorers[key]

@@ -39,7 +39,7 @@ def asked(exam: Exam) -> list[tuple[str, str]]:
         for part in rung:
             for place, item in zip(part.places.tolist(), part.items, strict=True):
                 assert place not in order
-                order[place] = (exam.sections[part.section].name, item.hash)
+                order[place] = (exam.sections[exam.section_of[place]].name, item.hash)
     return [order[place] for place in range(len(exam))]
 
 
@@ -184,3 +184,14 @@ def test_few_items_are_the_first_ones_and_gradients_are_of_all():
     assert batches[4] == batches[0]
     assert len(Exam(sections, most=1000)) == 90
     assert repr(few.identity) != repr(whole.identity)
+
+
+def test_tasks_of_one_evaluator_are_asked_together():
+    """Few large batches take less time than many small ones."""
+    exam = Exam((section("a", 20), section("b", 10, lower=True), section("c", 20)), (0.5, 1.0))
+    for rung in exam.rungs:
+        assert [part.evaluator.name for part in rung] == ["exact_match", "lower"]
+        tasks = [[exam.section_of[place] for place in part.places] for part in rung]
+        assert set(tasks[0]) == {0, 2}
+        assert set(tasks[1]) == {1}
+        assert all(list(part.places) == sorted(part.places) for part in rung)
