@@ -41,14 +41,16 @@ Target: the gain's interval above 0 on at least 3 of 4 suites, at most {LONGEST}
 result with its reason.
 
 Right answers on 3,000 sealed items in %, mean over seeds with its 95 % interval (Student's t). *Weights* is
-the default search with {TOTAL:,} item evaluations; the others spend {FIRST:,} on weights and the rest on a
-path through their result and the experts (aligned encoding). Finalists are confirmed within the budget. Gains
-are paired by seed. *Better* is how many of the paths tried beat, on the search's items, the model that they
-began with. With the first seed, a path gets three times as much beside, and so more than the weights had.
+the default search with {TOTAL:,} item evaluations. The others spend {FIRST:,} on weights and the rest on a
+path through their result and the experts (aligned encoding), by the algorithm that the row names. Finalists
+are confirmed within the budget. The first gain is that over weights alone at the same budget, the second that
+over the weights that the path began with; both are paired by seed. *Layers*: how deep the deepest result is.
+*Better* is how many of the paths tried beat, on the search's items, the model that they began with. With the
+first seed a path gets three times as much beside, more than the weights had.
 
 *All single steps* says why: every path that differs from the merged model in one slot's layer (skipped,
 another model's, twice) or in one gain, scored on the 1,000 items held back; the best of them on the sealed
-items, its gain against the weights that it began with."""
+items."""
 
 PLANTED = f"""
 ## Planted optima
@@ -94,7 +96,8 @@ the searches of the planted optima, where nearly every candidate has other gains
 def page(records: Mapping[str, Records]) -> Iterator[str]:
     """All sections: what is measured, what it says of the target, and the figures."""
     gains, riddles = records["gain"], records["riddles"]
-    header = ("suite", "search", "item evaluations", "right", "gain over weights", "layers", "better")
+    gain = (f"gain over {TOTAL:,}", f"over {FIRST:,}")
+    header = ("suite", "search", "item evaluations", "right", *gain, "layers", "better")
     yield from _section(GAIN.strip(), of_gains(gains, SUITES, TOTAL, FIRST), header, _gain(gains))
     header = ("problem", "broken", "search", "found", "whole", "recovered", "needed")
     yield from _section(PLANTED, of_planted(riddles, ALIGNED, COUNTS[-1]), header, _planted(riddles))
@@ -135,44 +138,28 @@ def _gain(records: Records) -> Iterator[tuple[object, ...]]:
         begun = records.of(suite=suite, entry=ALONE, budget=FIRST)
         if not alone:
             continue
-        yield (suite, f"weights (n {len(alone)})", f"{TOTAL:,}", _mean(alone), "", "1", "")
-        yield ("", "weights", f"{FIRST:,}", _mean(begun), gain_of(begun, alone) or "", "1", "")
-        for algorithm, budget in _searches(records):
-            rows = records.of(suite=suite, entry=algorithm, budget=budget)
+        yield (suite, f"weights (n {len(alone)})", f"{TOTAL:,}", _mean(alone), "", "", "1", "")
+        yield ("", "weights", f"{FIRST:,}", _mean(begun), gain_of(begun, alone) or "", "", "1", "")
+        for entry, budget in _searches(records):
+            rows = records.of(suite=suite, entry=entry, budget=budget)
             if rows:
-                tried, better = sum(numbers(rows, "trials")), sum(numbers(rows, "better"))
-                depths = numbers(rows, "layers")
                 yield (
                     "",
-                    f"weights, then a path by {algorithm} (n {len(rows)})",
+                    f"{entry} (n {len(rows)})",
                     f"{FIRST:,} + {budget - FIRST:,}",
                     _mean(rows),
                     gain_of(rows, alone) or "",
-                    f"{min(depths):.1f}–{max(depths):.1f}",
-                    f"{better:.0f} of {tried:.0f}",
+                    gain_of(rows, begun) or "",
+                    f"{max(numbers(rows, 'layers')):.1f}",
+                    f"{sum(numbers(rows, 'better')):.0f} of {sum(numbers(rows, 'trials')):.0f}",
                 )
-        steps = records.of(suite=suite, entry=STEPS)
-        if steps:
-            tried, better = sum(numbers(steps, "trials")), sum(numbers(steps, "better"))
-            gain = gain_of(steps, begun)
-            count = max(numbers(steps, "budget")) - FIRST
-            spent, share = f"{FIRST:,} + {count:,.0f}", f"{better:.0f} of {tried:.0f}"
-            yield (
-                "",
-                f"{STEPS} (n {len(steps)})",
-                spent,
-                _mean(steps),
-                f"({gain} over {FIRST:,})",
-                "",
-                share,
-            )
 
 
 def _searches(records: Records) -> list[tuple[str, int]]:
-    """Path searches on record and their budgets, the smaller ones first."""
-    paths = [row for row in records.of() if row["entry"] not in (ALONE, STEPS)]
+    """Path searches on record and their budgets, the smaller ones first, and single steps at the end."""
+    paths = [row for row in records.of() if row["entry"] != ALONE]
     found = dict.fromkeys((str(row["entry"]), int(str(row["budget"]))) for row in paths)
-    return sorted(found, key=lambda search: (search[1], search[0]))
+    return sorted(found, key=lambda search: (search[0] == STEPS, search[1], search[0]))
 
 
 def _planted(records: Records) -> Iterator[tuple[object, ...]]:
