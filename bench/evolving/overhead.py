@@ -28,7 +28,7 @@ SEARCHES: Mapping[str, tuple[Mapping[str, object], str, Mapping[str, object]]] =
 """Settings, method and knobs of each."""
 
 BUDGETS = {"default": 3000, "default, no gradients": 3000, "paper": 1600}
-"""Item evaluations: enough for a round of gradients where there are some; the paper's trials are all alike."""
+"""Item evaluations: enough for a round of gradients where there are some."""
 
 
 @dataclass(frozen=True)
