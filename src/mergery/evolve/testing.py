@@ -26,6 +26,7 @@ from mergery.evolve.algorithms.api import (
 
 __all__ = [
     "ALGORITHM_PROMISES",
+    "asking_in_vain_changes_nothing",
     "asks_inside_the_cube",
     "continues_by_replay",
     "follows_its_seed",
@@ -137,6 +138,21 @@ def keeps_several_workers_busy(kind: AlgorithmKind) -> None:
     assert waits <= _ROUNDS // 10
 
 
+def asking_in_vain_changes_nothing(kind: AlgorithmKind) -> None:
+    """A free worker asks again and again, and only what it got is on record: the replay asks for no more."""
+    run, replayed = (_begin(kind, (0.5, 0.5, 0.5)) for _ in range(2))
+    out: list[Proposal] = []
+    for _ in range(_ROUNDS):
+        for _ in range(3 if len(out) < 2 * _ROUNDS // 3 else 0):
+            fresh = list(run.ask(1, tuple(out)))
+            if fresh:
+                assert list(replayed.ask(1, tuple(out))) == fresh
+            out += fresh
+        proposal = out.pop(0)
+        for one in (run, replayed):
+            one.tell(proposal, told(proposal, bowl))
+
+
 def tries_every_choice(kind: AlgorithmKind) -> None:
     """A dimension of three values has each of them tried."""
     problem = Problem((0.5, 0.5), choices=(3, 0), gradients=True)
@@ -206,5 +222,6 @@ ALGORITHM_PROMISES: tuple[Callable[[AlgorithmKind], None], ...] = (
     searches_one_dimension,
     takes_outcomes_in_any_order,
     keeps_several_workers_busy,
+    asking_in_vain_changes_nothing,
     tries_every_choice,
 )
