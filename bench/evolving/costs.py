@@ -41,8 +41,8 @@ def _overhead(rows: list[Record]) -> Iterator[str]:
     yield "answers of 5 to 20; seconds from the first trial to the last. Asking is forward passes, and the"
     yield "backward passes of gradients; merging is building candidates, and for gradients everything that is"
     yield "not a pass; the rest proposes and records. Written is what the whole search gave to the disk, and"
-    yield "that is its record. Target: merging and the rest within "
-    yield f"{overhead.MOST:.0%} of the time, and no model written."
+    yield "that is its record. Target: merging and the rest"
+    yield f"within {overhead.MOST:.0%} of the time, and no model written."
     yield ""
     yield from table(
         (
