@@ -50,7 +50,7 @@ first seed a path gets three times as much beside, more than the weights had.
 
 *All single steps* says why: every path that differs from the merged model in one slot's layer (skipped,
 another model's, twice) or in one gain, scored on the 1,000 items held back; the best of them on the sealed
-items."""
+items. Where weights still get better with more evaluations, a path takes them away."""
 
 PLANTED = f"""
 ## Planted optima
@@ -71,7 +71,8 @@ ENCODINGS = f"""
 Target: the quality of the paper's ({COUNTS[-1]} candidates, CMA-ES over slots × 3 and the matrix of scales)
 after a fifth of the candidates, {FIFTH}. Of the algorithms for the aligned one, CatCMA is the paper's next of
 kin. The same problems; right answers on sealed items in %, mean over seeds with its 95 % interval, by the
-number of candidates. Where both find nothing, nothing is reached."""
+number of candidates. Where both find nothing, nothing is reached. Five layers are kind to the paper's: 130
+numbers against 10. Two models of 32 layers have 4,288 against 64."""
 
 WRITTEN = """
 ## Written models
