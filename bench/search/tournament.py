@@ -21,8 +21,9 @@ from bench.search.suites import build_suites
 
 SUITES = ("algorithms", "formats", "languages", "skills")
 DISTRACTORS, CLEAN = "distractors", "languages"
+FEW = "default, 20 items"
 PEERS = ("mergekit-evolve", "random", "ga", "tpe", "gp")
-BUDGETS = {OURS: (8000, 16000, 24000, 48000), PAPER: (8000, 24000, 48000, 80000)}
+BUDGETS = {OURS: (8000, 16000, 24000, 48000), PAPER: (8000, 24000, 48000, 80000), FEW: (8000, 16000, 24000)}
 PEER_BUDGETS = (8000, 16000, 24000, 48000)
 PARETO, FRONTS = "fronts", ("gp", "nsga2")
 COMPARED = (24000, 48000)
@@ -33,6 +34,11 @@ item evaluations; 24,000 are 60 candidates × 400 items. The default's include i
 three for one, its gradients. What the entries are: `bench/search/entries.py`. All of them are run by
 Mergery's own loop on the same items and seeds, one thread each; only the default confirms.""".splitlines()
 
+FEWER = """\
+`search: {items: 20}`: each candidate is asked the same twenty items, and gradients are taken on all 400, twenty
+at a time. The difference is paired by seed.
+""".splitlines()
+
 
 def main(options: Sequence[str] | None = None) -> None:
     """Run what is missing, and write the page."""
@@ -40,7 +46,7 @@ def main(options: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path(gettempdir()) / "mergery-bench")
     parser.add_argument("--zoo", type=Path, help="an existing zoo, instead of training one")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--entries", nargs="+", default=[OURS, PAPER, *PEERS, PARETO])
+    parser.add_argument("--entries", nargs="+", default=[OURS, PAPER, *PEERS, FEW, PARETO])
     parser.add_argument("--suites", nargs="+", default=[*SUITES, DISTRACTORS])
     parser.add_argument("--page", action="store_true", help="only write the page")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -55,7 +61,7 @@ def main(options: Sequence[str] | None = None) -> None:
                     if entry == PARETO:
                         for algorithm in FRONTS if len(suite.tasks) > 1 else ():
                             fronts.run(suite, algorithm, COMPARED, seed=seed, records=areas)
-                    elif suite.name != DISTRACTORS or entry in BUDGETS:
+                    elif suite.name != DISTRACTORS or entry in (OURS, PAPER):
                         run(suite, entry, BUDGETS.get(entry, PEER_BUDGETS), seed=seed, records=bouts)
     lines = page(Standing.of(bouts), areas)
     write("search", "Searches against each other", lines, folder=chosen.results)
@@ -74,6 +80,8 @@ def page(standing: Standing, areas: Records) -> Iterator[str]:
     yield from ("", "## Claimed less true score", "")
     header = ("entry", "24,000", "48,000", "intervals that hold the true score")
     yield from table(header, _honesty(standing))
+    yield from ("", "## Twenty items a candidate", "", *FEWER)
+    yield from table(("suite", "budget", "all 400", "20", "difference"), _fewer(standing))
     yield from ("", "## Eight experts of no use in the pool", "")
     yield from table(("entry", "budget", "without", "with"), _distractors(standing))
     yield from ("", "## Two objectives: the area below the front on the sealed items, of 100", "")
@@ -104,6 +112,15 @@ def _honesty(standing: Standing) -> Iterator[tuple[object, ...]]:
         found = [standing.honesty(SUITES, entry, budget) for budget in COMPARED]
         shares = " and ".join(f"{share:.0%} of {count}" for _, share, count in found if share is not None)
         yield (entry, *(mean for mean, _, _ in found), shares or "it gives none")
+
+
+def _fewer(standing: Standing) -> Iterator[tuple[object, ...]]:
+    for budget in BUDGETS[FEW]:
+        for suite in SUITES:
+            means = [standing.mean(suite, entry, budget) for entry in (OURS, FEW)]
+            if all(means):
+                yield (suite, f"{budget:,}", *means, standing.gain((suite,), FEW, OURS, budget) or "")
+        yield ("mean", f"{budget:,}", "", "", standing.gain(SUITES, FEW, OURS, budget) or "")
 
 
 def _distractors(standing: Standing) -> Iterator[tuple[object, ...]]:

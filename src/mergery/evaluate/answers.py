@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AnswerEvaluator", "AnswerScorer"]
 
-POWER = 0.5
+POWER = 0.25
 """Of the whole answer's probability, where a smooth score is wanted. With 1, descents stop where no answer is
 nearly right; with 0, the likelihood, they serve answers that stay wrong (:mod:`mergery.evaluate.soft`)."""
 

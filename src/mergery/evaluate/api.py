@@ -62,7 +62,7 @@ class Scores:
         hashes: the items' hashes, in the same order.
         metrics: named numbers, the one that counts first.
         smooth: ``(items,)`` float32 a smooth companion of the outcomes, higher is better, where the
-            evaluator gets one in the same pass (exact_match: the square roots of the answers' probabilities);
+            evaluator gets one in the same pass (exact_match: a root of the answers' probabilities);
             else ``None``. It tells apart models that answer the same items right.
     """
 

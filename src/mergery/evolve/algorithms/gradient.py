@@ -45,9 +45,8 @@ AVERAGED = 6
 PATIENCE = 2
 """Judgements without a better one after which a descent has ended."""
 
-TRIED = 2
-"""Rounds that a new descent has before it is compared with the best; from the second one on, the best of all
-has as many."""
+SHARE = 1 / 4
+"""Of the rounds after which the best descent is not clearly better, that it has; new ones have the others."""
 
 DAMPING = 0.1
 """Of the mean squared gradient over all knobs, in each knob's: enough that the knobs of models of no use stay
@@ -66,10 +65,12 @@ class Descent:
         start: where it began.
         judged: how often it was judged.
         best: its best smooth loss.
+        gaining: whether the last judgement was the first, or clearly better than the one before it.
     """
 
     def __init__(self, start: Point) -> None:
-        self.start, self.judged = start, 0
+        self.start, self.judged, self.gaining = start, 0, True
+        self._items = np.empty(0, np.float32)
         self.best = self._loss = np.inf
         self._stale = 0
         self._point = np.array(start, dtype=np.float64)
@@ -110,6 +111,8 @@ class Descent:
         better = outcome.loss < self._loss or smooth < self.best
         self._stale = 0 if better else self._stale + 1
         self._loss, self.best = min(self._loss, outcome.loss), min(self.best, smooth)
+        self.gaining = self.judged == 1 or _clearly_less(outcome.items, self._items)
+        self._items = outcome.items
 
     def _step(self, gradient: NDArray[np.float64]) -> None:
         """Algorithm 1 of Adam's paper, kept inside the cube."""
@@ -123,25 +126,35 @@ class Descent:
         self._recent.append(self._point)
 
 
+def _clearly_less(losses: NDArray[np.float32], before: NDArray[np.float32]) -> bool:
+    """Whether the losses on the items that were asked both times fell by more than a standard error."""
+    count = min(len(losses), len(before))
+    if count < 2:
+        return False
+    fall = before[:count].astype(np.float64) - losses[:count]
+    return bool(fall.mean() > fall.std(ddof=1) / math.sqrt(count))
+
+
 def smooth_loss(outcome: Outcome) -> float:
     """The smooth loss, where there is one; else the loss."""
     return outcome.loss if math.isnan(outcome.smooth) else outcome.smooth
 
 
 class Descents:
-    """Plain merges and descents from them: two descents, later more; half of all rounds are the best one's.
+    """Plain merges, and descents from them: new ones for as long as the best one is not clearly gaining.
 
     The first begins at the first plain merge, whatever its loss: that is the most neutral one, from which
-    every model's share can grow. The other plain merges come after its first rounds, so that a race against
-    what it found gives most of them up early. Later descents begin at the best point that is not near the
-    beginning of another, and has perhaps another choice: no gradient leads there.
+    every model's share can grow. The other plain merges come after its first round, so that a race against
+    what it found gives most of them up early. Later descents begin where none has, by turns at the best point
+    and at any: what is good as it is may lead nowhere.
 
     Args:
         plain: at least one merge, the most neutral first.
+        generator: of random numbers.
     """
 
-    def __init__(self, plain: Sequence[Proposal]) -> None:
-        self._plain = deque(plain)
+    def __init__(self, plain: Sequence[Proposal], generator: np.random.Generator) -> None:
+        self._plain, self._generator = deque(plain), generator
         self._asked: list[Proposal] = []
         self._starts: list[tuple[float, Point]] = []
         self._all: list[Descent] = []
@@ -181,15 +194,18 @@ class Descents:
         """The descent whose turn it is; ``None`` if it is a plain merge's, or all wait."""
         waiting = {id(descent) for _, descent in self._out}
         idle = [descent for descent in self._all if id(descent) not in waiting and not descent.ended]
-        young = [descent for descent in idle if descent.halfway or descent.judged < TRIED]
+        young = [descent for descent in idle if descent.halfway or not descent.judged]
         if young:
             return max(young, key=lambda descent: descent.halfway)
         if self._plain:
             return None if self._all else self._begin()
-        rounds = sum(descent.judged for descent in self._all)
-        spare = rounds - TRIED * len(self._all)
-        fresh = self._begin() if spare >= TRIED * (len(self._all) - 1) else None
-        return fresh or min(idle, key=lambda descent: descent.best, default=None) or self._begin()
+        best = min(idle, key=lambda descent: descent.best, default=None)
+        if best is None or not best.gaining:
+            others = len(self._all) - 1
+            spare = sum(descent.judged - 1 for descent in self._all)
+            if best is None or SHARE * others <= (1 - SHARE) * spare:
+                return self._begin() or best
+        return best
 
     def _begin(self) -> Descent | None:
         """A new descent, if there is a point to begin at."""
@@ -197,7 +213,13 @@ class Descents:
         fresh = [(loss, point) for loss, point in self._starts if _is_new(point, used)]
         if not fresh:
             return None
-        self._all.append(Descent(min(fresh)[1] if used else fresh[0][1]))
+        if not used:
+            start = fresh[0][1]
+        elif len(used) % 2:
+            start = min(fresh)[1]
+        else:
+            start = fresh[self._generator.integers(len(fresh))][1]
+        self._all.append(Descent(start))
         return self._all[-1]
 
 
@@ -220,7 +242,8 @@ class GradientSearch:
         known = [Proposal(point, f"known: {name}") for name, point in problem.known]
         known.append(Proposal(problem.start, "start"))
         self._strangers = max((2, *problem.choices))
-        self._descents = Descents([*known, *strangers(problem, 0, self._strangers, self._generator)])
+        plain = [*known, *strangers(problem, 0, self._strangers, self._generator)]
+        self._descents = Descents(plain, self._generator)
 
     def ask(self, count: int = 1, pending: Sequence[Proposal] = ()) -> Sequence[Proposal]:  # noqa: ARG002
         """The next plain merge or step of every descent that is not waiting for one."""

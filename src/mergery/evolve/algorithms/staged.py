@@ -180,7 +180,7 @@ class Staged:
             self._ladder.append(Proposal(problem.start, "ladder: start"))
         generator = np.random.Generator(np.random.PCG64(settings.seed))
         self._ladder += strangers(problem, 0, max((1, *problem.choices)), generator)
-        self._descents = Descents(self._ladder) if problem.gradients else None
+        self._descents = Descents(self._ladder, generator) if problem.gradients else None
         self._ladder.reverse()
         self._history: list[tuple[Proposal, Outcome]] = []
         self._stages: list[Stage] = []

@@ -96,7 +96,7 @@ def test_it_goes_on_while_only_the_smooth_loss_falls():
     assert descent.ended
 
 
-def test_other_plain_merges_follow_the_first_descents_rounds():
+def test_other_plain_merges_follow_the_first_round():
     known = (("far", (0.0, 1.0, 0.0, 0.0)), ("near", (0.65, 0.25, 0.4, 0.55)))
     problem = Problem((0.9, 0.9, 0.9, 0.9), known=known, gradients=True)
     run = get_algorithm("gradient").start(problem, AlgorithmSettings(seed=1))
@@ -106,8 +106,8 @@ def test_other_plain_merges_follow_the_first_descents_rounds():
         tell(run, proposal)
         asked.append(proposal)
     plain = [at for at, entry in enumerate(asked) if entry.batch is None and "judged" not in entry.origin]
-    # the first one, two rounds of steps from there, the others
-    assert plain == [0, *range(2 * (STEPS + 1) + 1, 2 * (STEPS + 1) + 5)]
+    # the first one, a round of steps from there, the others
+    assert plain == [0, *range(STEPS + 2, STEPS + 6)]
     assert [asked[at].origin for at in plain] == ["known: far", "known: near", "start", "random", "random"]
 
 
@@ -121,27 +121,52 @@ def test_while_a_descent_waits_plain_merges_are_asked():
     assert (step.origin, step.point, third.origin) == ("gradient", (0.0, 1.0, 0.0, 0.0), "random")
 
 
-def test_two_descents_have_two_rounds_each_and_the_better_has_two_more():
-    known = (("far", (0.0, 1.0, 0.0, 0.0)), ("near", (0.65, 0.25, 0.4, 0.55)))
-    problem = Problem((0.9, 0.9, 0.9, 0.9), known=known, gradients=True)
-    run = get_algorithm("gradient").start(problem, AlgorithmSettings(seed=1))
+def rounds_of(run, count, value=loss):
+    """Rounds of descents, each with its steps and its judgement; plain merges are told, too."""
     descended = []
-    while len(descended) < 7 * (STEPS + 1):
+    while len(descended) < count * (STEPS + 1):
         (proposal,) = run.ask()
-        tell(run, proposal)
+        tell(run, proposal, value)
         if proposal.origin.startswith("gradient"):
             descended.append(proposal)
     rounds = [descended[at : at + STEPS + 1] for at in range(0, len(descended), STEPS + 1)]
     assert all([entry.batch is None for entry in asked] == [False] * STEPS + [True] for asked in rounds)
-    # every descent is asked the same batches, so that their losses can be compared
-    batches = [asked[0].batch for asked in rounds]
-    assert batches == [0, STEPS, 0, STEPS, 2 * STEPS, 3 * STEPS, 0]
-    assert (rounds[0][0].point, rounds[2][0].point) == (known[0][1], known[1][1])
-    # a round goes on where the one before it ended: no step is further than the rate
-    ends = [np.array(rounds[number][-2].point) for number in (1, 3)]
-    gaps = [np.abs(end - rounds[4][0].point).max() for end in ends]
-    losses = [loss(rounds[number][-1].point) for number in (1, 3)]
-    assert gaps[losses.index(min(losses))] < 2 * RATE
+    return rounds
+
+
+def test_the_best_descent_goes_on_while_it_gains():
+    known = (("far", (0.0, 1.0, 0.0, 0.0)), ("near", (0.65, 0.25, 0.4, 0.55)))
+    problem = Problem((0.9, 0.9, 0.9, 0.9), known=known, gradients=True)
+    run = get_algorithm("gradient").start(problem, AlgorithmSettings(seed=1))
+    rounds = rounds_of(run, 9, value=lambda point: round(loss(point), 2))
+    assert rounds[0][0].point == known[0][1]
+    found = [round(loss(asked[-1].point), 2) for asked in rounds]
+    going = next(at for at in range(1, 9) if not found[at] < found[at - 1])
+    assert going >= 2
+    for at in range(1, going + 1):
+        # it begins where the round before it ended, on the next batches: no step is further than the rate
+        gap = np.abs(np.array(rounds[at][0].point) - rounds[at - 1][-2].point).max()
+        assert gap < 2 * RATE
+        assert rounds[at][0].batch == at * STEPS
+    # then another begins, at the best point, on the same batches from the first on
+    assert rounds[going + 1][0].point == known[1][1]
+    assert rounds[going + 1][0].batch == 0
+
+
+def test_new_descents_begin_while_none_gains():
+    known = tuple((f"at {share}", (share,) * 4) for share in (0.1, 0.3, 0.5, 0.7))
+    problem = Problem((0.9,) * 4, known=known, gradients=True)
+    orders = []
+    for seed in range(4):
+        run = get_algorithm("gradient").start(problem, AlgorithmSettings(seed=seed))
+        rounds = rounds_of(run, 7, value=lambda point: 0.5 + 1e-9 * abs(point[0] - 0.3))
+        # a new one has one round; only the best, no better in its second, has a third after three others
+        assert [asked[0].batch // STEPS for asked in rounds] == [0, 1, 0, 0, 0, 0, 2]
+        begun = [asked[0].point for asked in rounds if asked[0].batch == 0]
+        assert len(dict.fromkeys(begun)) == 5
+        assert begun[:2] == [known[0][1], known[1][1]]  # the best of those left
+        orders.append(begun[2])
+    assert len(dict.fromkeys(orders)) > 1  # then any
 
 
 def test_the_same_proposal_asked_by_two_is_told_to_each():
