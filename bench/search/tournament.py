@@ -35,8 +35,8 @@ three for one, its gradients. What the entries are: `bench/search/entries.py`. A
 Mergery's own loop on the same items and seeds, one thread each; only the default confirms.""".splitlines()
 
 FEWER = """\
-`search: {items: 20}`: each candidate is asked the same twenty items, and gradients are taken on all 400, twenty
-at a time. The difference is paired by seed.
+`search: {items: 20}`: each candidate is asked the same twenty items, and gradients are taken on all 400,
+twenty at a time. The difference is paired by seed.
 """.splitlines()
 
 

@@ -21,7 +21,8 @@ from transformers import (
 from mergery.errors import DataError
 from mergery.evaluate import Items
 from mergery.evaluate.items import Item
-from mergery.evaluate.teacher_forced import answer_outcomes, encode, prepare, sensible_threads
+from mergery.evaluate.teacher_forced import answer_outcomes, encode, prepare
+from mergery.threads import sensible_threads
 
 WORDS = "the cat dog bird sees has takes one two three four five and or but a b c d . ?".split()  # noqa: SIM905
 

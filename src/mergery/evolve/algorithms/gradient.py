@@ -4,8 +4,8 @@ Adam (Kingma and Ba, arXiv:1412.6980) in the unit cube, on the smooth loss (:mod
 AdaMerging (arXiv:2310.02575) descends the entropy of unlabelled items' answers; here the items'
 answers are known. The descent proposes and the score judges: after every few steps the mean of the last
 iterates (Polyak and Juditsky, 1992) is asked all items. Where a descent leads depends on where it begins, and
-is not seen at once: so two are begun, and later more, each for two rounds of steps; as many rounds are the
-best one's.
+chance: the first steps serve whatever makes answers look right, and some descents end there. So while the
+best one is not clearly gaining, most rounds go to new ones.
 
 One change to Adam: a knob's step is divided by the root of its own mean squared gradient and a part of the
 mean over all knobs, because knobs of models that do not matter would take steps as long as the others.
