@@ -32,6 +32,7 @@ def execute(
     jobs: Sequence[Job] | None = None,
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    survival: bool = True,
 ) -> None:
     """Compute jobs of the plan, chunk by chunk, and hand the chunks to the sink.
 
@@ -44,6 +45,7 @@ def execute(
         jobs: those to compute; by default all.
         threads: tensors computed at a time.
         progress: told the bytes written so far and in all.
+        survival: whether to count what the cast leaves of the models' changes.
 
     Raises:
         MergeryError: of the first job that fails; jobs not yet begun are dropped.
@@ -58,7 +60,7 @@ def execute(
             inputs.prefetch(jobs[index + threads])
         if not hasattr(own, "workspace"):
             own.workspace = Workspace()
-        _compute(plan, job, inputs, own.workspace, sink.open(job.output))
+        _compute(plan, job, inputs, own.workspace, sink.open(job.output), survival=survival)
         return job.output.bytes
 
     with ThreadPoolExecutor(threads) as pool:
@@ -72,7 +74,9 @@ def execute(
             raise
 
 
-def _compute(plan: Plan, job: Job, inputs: Inputs, workspace: Workspace, writer: Writer) -> None:
+def _compute(
+    plan: Plan, job: Job, inputs: Inputs, workspace: Workspace, writer: Writer, *, survival: bool
+) -> None:
     """Compute one tensor: float32 throughout, one cast at the end."""
     if not job.output.is_float:
         for start, piece in _copied(job, inputs):
@@ -81,11 +85,11 @@ def _compute(plan: Plan, job: Job, inputs: Inputs, workspace: Workspace, writer:
         return
     opened = inputs.open(plan, job, workspace)
     merged = described(job, opened.stack)
-    for start, piece in opened.compute.evaluate(merged, job.output.dtype, survival=True):
+    for start, piece in opened.compute.evaluate(merged, job.output.dtype, survival=survival):
         _check_result(piece, job)
         writer.write(start, piece)
     evidence: dict[str, object] = {"inputs": [getattr(rows, "digest", None) for rows in opened.rows]}
-    if job.base is not None:
+    if survival and job.base is not None:
         evidence["survival"] = opened.compute.survival.tolist()
     writer.close(evidence)
 

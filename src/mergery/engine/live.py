@@ -58,7 +58,7 @@ class LiveMerge:
         """
         self._inputs.forget()
         self._filling = self._plan(recipe)
-        execute(self._filling, self._inputs, self._sink, threads=self._threads)
+        execute(self._filling, self._inputs, self._sink, threads=self._threads, survival=False)
         return self.model
 
     def inner_changes(self, others: Sequence[Recipe]) -> Iterator[tuple[str, list[float]]]:
