@@ -26,6 +26,9 @@ PEERS = ("mergekit-evolve", "random", "ga", "tpe", "gp")
 BUDGETS = {OURS: (8000, 16000, 24000, 48000), PAPER: (8000, 24000, 48000, 80000), FEW: (8000, 16000, 24000)}
 PEER_BUDGETS = (8000, 16000, 24000, 48000)
 PARETO, FRONTS = "fronts", ("gp", "nsga2")
+FRONT_SUITES = ("algorithms", "skills")
+"""Of several tasks, and such that one number a model, as fronts are searched with, is right now and then."""
+
 COMPARED = (24000, 48000)
 GOAL = 80000
 INTRODUCTION = """\
@@ -34,6 +37,10 @@ item evaluations; 24,000 are 60 candidates × 400 items. The default's include i
 three for one, its gradients. What the entries are: `bench/search/entries.py`. All of them are run by
 Mergery's own loop on the same items and seeds, one thread each; only the default confirms.""".splitlines()
 
+AREAS = """\
+The first and the last task of a suite, one weight of task arithmetic a model, no confirmation; the front that
+each search has after so many item evaluations, asked the sealed items.
+""".splitlines()
 FEWER = """\
 `search: {items: 20}`: each candidate is asked the same twenty items, and gradients are taken on all 400,
 twenty at a time. The difference is paired by seed.
@@ -59,7 +66,7 @@ def main(options: Sequence[str] | None = None) -> None:
             for suite in suites.values():
                 for entry in chosen.entries:
                     if entry == PARETO:
-                        for algorithm in FRONTS if len(suite.tasks) > 1 else ():
+                        for algorithm in FRONTS if suite.name in FRONT_SUITES else ():
                             fronts.run(suite, algorithm, COMPARED, seed=seed, records=areas)
                     elif suite.name != DISTRACTORS or entry in (OURS, PAPER):
                         run(suite, entry, BUDGETS.get(entry, PEER_BUDGETS), seed=seed, records=bouts)
@@ -84,7 +91,7 @@ def page(standing: Standing, areas: Records) -> Iterator[str]:
     yield from table(("suite", "budget", "all 400", "20", "difference"), _fewer(standing))
     yield from ("", "## Eight experts of no use in the pool", "")
     yield from table(("entry", "budget", "without", "with"), _distractors(standing))
-    yield from ("", "## Two objectives: the area below the front on the sealed items, of 100", "")
+    yield from ("", "## Two objectives: the area below the front on the sealed items, of 100", "", *AREAS, "")
     yield from table(("suite", "budget", *FRONTS, "ratio of the means"), _fronts(areas))
 
 
@@ -132,7 +139,7 @@ def _distractors(standing: Standing) -> Iterator[tuple[object, ...]]:
 
 
 def _fronts(areas: Records) -> Iterator[tuple[object, ...]]:
-    for suite, budget in product(SUITES, COMPARED):
+    for suite, budget in product(FRONT_SUITES, COMPARED):
         rows = [areas.of(suite=suite, budget=budget, algorithm=algorithm) for algorithm in FRONTS]
         if all(rows):
             means = [Mean.of([float(str(row["test"])) for row in found]) for found in rows]
