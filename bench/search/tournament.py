@@ -87,7 +87,7 @@ def page(standing: Standing, areas: Records) -> Iterator[str]:
     yield from ("", "## Claimed less true score", "")
     header = ("entry", "24,000", "48,000", "intervals that hold the true score")
     yield from table(header, _honesty(standing))
-    yield from ("", "## Twenty items a candidate", "", *FEWER)
+    yield from ("", "## Twenty items a candidate", "", *FEWER, "")
     yield from table(("suite", "budget", "all 400", "20", "difference"), _fewer(standing))
     yield from ("", "## Eight experts of no use in the pool", "")
     yield from table(("entry", "budget", "without", "with"), _distractors(standing))
